@@ -1,0 +1,456 @@
+//! The crate's one error type, and the agent's reasons for a refusal.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type BoxedError = Box<dyn StdError + Send + Sync>;
+
+/// What can go wrong, from configuration to the last event.
+///
+/// `main` may return it: its `Debug` is the same sentence as its `Display`,
+/// followed by its causes, because that is what Rust prints then.
+///
+/// # Examples
+///
+/// ```
+/// let error = wedr_plugin_sdk::Metadata::from_env("acme", "1.0").unwrap_err();
+/// assert!(error.is_permanent());
+/// assert!(error.to_string().contains("WEDR_PLUGIN_ID"));
+/// ```
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `WEDR_PLUGIN_ID` is unset or empty.
+    #[error(
+        "no plugin id: the environment variable WEDR_PLUGIN_ID is unset or empty; the agent sets \
+         it for the plugins it launches, so set it yourself to start this one by hand, or name \
+         the id with Metadata::new"
+    )]
+    MissingPluginId,
+
+    /// The agent refused the plugin in the handshake.
+    #[error("the agent refused this plugin: {}: {}", Printable(&shortened(reason.as_str())), reason.remedy())]
+    Rejected {
+        /// Why, in the agent's words.
+        reason: RejectReason,
+    },
+
+    /// The session is shutting down.
+    #[error("the session is shutting down and takes no more events; return from the plugin's body")]
+    Shutdown,
+
+    /// An operating system error: a lost pipe (see [`Error::is_disconnected`]) or one of the
+    /// body's own.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+
+    /// The agent's pipe could not be opened.
+    #[error(
+        "cannot connect to the agent at {}: {source}; {}",
+        Printable(&path.to_string_lossy()),
+        connect_remedy(source.kind())
+    )]
+    Connect {
+        /// The pipe that was tried.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// The agent did not answer hello in time.
+    #[error(
+        "the agent did not answer hello within {0:?}; it may be hung or overloaded: look at its \
+         log, or raise Runner::handshake_timeout"
+    )]
+    HandshakeTimeout(Duration),
+
+    /// The agent closed the pipe before any answer: a refusal whose reason was lost, or the
+    /// agent went away.
+    #[error(
+        "the agent closed the pipe before it answered hello: it refused this plugin and the \
+         reason was lost (too many sessions, most often), or it went away; its log says which"
+    )]
+    HandshakeClosed,
+
+    /// The agent answered with something that is not the protocol.
+    #[error(
+        "what answered hello does not speak the plugin protocol: {}; check that the pipe is the \
+         agent's, and that agent and SDK are of matching versions",
+        Printable(.0)
+    )]
+    Protocol(String),
+
+    /// The process at the other end of the pipe is not one that may be trusted.
+    #[error(
+        "not trusting the process at the other end of the pipe: {}; if that is your agent, name \
+         it with Runner::trusted_agent",
+        Printable(.0)
+    )]
+    UntrustedAgent(String),
+
+    /// An event is larger than the agent accepts. Nothing was queued.
+    #[error(
+        "the event takes {size} bytes and the agent accepts at most {max}; send less of it, or \
+         split it into several events"
+    )]
+    PayloadTooLarge {
+        /// Bytes of the whole body, counted with 20 digits of `seq`.
+        size: usize,
+        /// The session's limit in bytes.
+        max: usize,
+    },
+
+    /// A payload is nested deeper than the agent's parser accepts. Nothing was queued.
+    #[error(
+        "the payload is nested more than {max} levels deep, which the agent cannot parse; flatten it"
+    )]
+    PayloadTooDeep {
+        /// The deepest nesting accepted.
+        max: usize,
+    },
+
+    /// A payload cannot be written as JSON that the agent accepts. Nothing was queued.
+    #[error("the payload cannot be sent as JSON: {0}; mend the value, or its Serialize")]
+    Json(#[from] serde_json::Error),
+
+    /// The queue is full and the caller does not wait. The event was not queued.
+    #[error(
+        "the event queue is full: the agent reads more slowly than events come; drop the event, \
+         try again later, or raise Runner::channel_capacity or Runner::max_queued_bytes"
+    )]
+    QueueFull,
+
+    /// A flush ran out of time. The events stay queued and are still on their way.
+    #[error(
+        "the queued events did not reach the pipe within {0:?}; they stay queued: the agent \
+         reads slowly or not at all, so allow more time or look at its log"
+    )]
+    FlushTimeout(Duration),
+
+    /// The session ended before every accepted event could be sent.
+    #[error(
+        "{count} accepted event(s) could not be sent before the session ended; the agent read \
+         too slowly or not at all: look at its log, or raise Runner::drain_timeout"
+    )]
+    Undelivered {
+        /// How many events were lost.
+        count: u64,
+    },
+
+    /// The handlers for Ctrl+C and termination could not be installed.
+    #[error(
+        "cannot install the handlers for Ctrl+C and termination: {0}; if the host has its own, \
+         use Runner::install_signal_handler(false) and call ShutdownHandle::shutdown from them"
+    )]
+    SignalHandler(#[source] BoxedError),
+
+    /// The Runner or the metadata are unusable. Nothing was opened.
+    #[error("bad configuration: {}", Printable(.0))]
+    InvalidConfig(String),
+
+    /// The plugin's own failure, see [`Error::plugin`].
+    #[error(transparent)]
+    Plugin(BoxedError),
+}
+
+impl Error {
+    /// Wraps a failure of the plugin itself, for `?` and `map_err` in its body.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use wedr_plugin_sdk::{Error, Result};
+    ///
+    /// fn port(text: &str) -> Result<u16> {
+    ///     text.parse().map_err(Error::plugin)
+    /// }
+    /// assert!(matches!(port("http"), Err(Error::Plugin(_))));
+    /// ```
+    pub fn plugin(e: impl Into<BoxedError>) -> Self {
+        Self::Plugin(e.into())
+    }
+
+    /// Says whether the agent's pipe was lost, as opposed to a broken pipe of the body's own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io;
+    /// let own = wedr_plugin_sdk::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
+    /// assert!(!own.is_disconnected());
+    /// ```
+    pub fn is_disconnected(&self) -> bool {
+        matches!(self, Self::Io(e) if e.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<PipeLost>))
+    }
+
+    /// Says whether starting the plugin again cannot help until somebody has mended something:
+    /// any reject but `too_many_sessions`, a missing plugin id, a bad configuration, an
+    /// untrusted agent.
+    ///
+    /// Meant for the exit status, such as systemd's `RestartPreventExitStatus`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use wedr_plugin_sdk::{Error, RejectReason};
+    /// assert!(Error::Rejected { reason: RejectReason::Revoked }.is_permanent());
+    /// assert!(!Error::Rejected { reason: RejectReason::TooManySessions }.is_permanent());
+    /// assert!(!Error::HandshakeClosed.is_permanent());
+    /// ```
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Rejected { reason } => *reason != RejectReason::TooManySessions,
+            Self::MissingPluginId | Self::InvalidConfig(_) | Self::UntrustedAgent(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The error for a pipe that was lost because of `cause`.
+    pub(crate) fn pipe_lost(cause: Arc<io::Error>) -> Self {
+        Self::Io(io::Error::new(io::ErrorKind::BrokenPipe, PipeLost(cause)))
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = self.source();
+        if matches!(
+            self,
+            Self::Json(_) | Self::SignalHandler(_) | Self::Connect { .. }
+        ) {
+            // Their message already holds the first cause's.
+            cause = cause.and_then(StdError::source);
+        }
+        while let Some(e) = cause {
+            write!(f, "\n  caused by: {e}")?;
+            cause = e.source();
+        }
+        Ok(())
+    }
+}
+
+/// The private marker inside the `io::Error` of a lost pipe.
+#[derive(Debug)]
+struct PipeLost(Arc<io::Error>);
+
+impl fmt::Display for PipeLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the pipe to the agent was lost: the agent stopped, or dropped this session; exit, \
+             and let the supervisor start the plugin again",
+        )
+    }
+}
+
+impl StdError for PipeLost {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+fn connect_remedy(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::NotFound => {
+            "nothing listens there: is the agent running, and is this its pipe?"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "run the plugin as a user who may open it, or mend its permissions"
+        }
+        io::ErrorKind::ConnectionRefused => {
+            "no agent listens on it: it is left over from one that stopped, or is no socket"
+        }
+        io::ErrorKind::TimedOut => {
+            "the agent is too busy to accept: try again, or raise Runner::connect_timeout"
+        }
+        _ => "check the path and the agent",
+    }
+}
+
+macro_rules! reject_reasons {
+    ($($(#[$doc:meta])* $variant:ident = $wire:literal, $remedy:literal;)*) => {
+        /// Why the agent refused a plugin.
+        ///
+        /// `Display` is the text on the wire, with characters that a terminal might obey
+        /// escaped.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use wedr_plugin_sdk::RejectReason;
+        /// assert_eq!(RejectReason::HashMismatch.to_string(), "hash_mismatch");
+        /// ```
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum RejectReason {
+            $($(#[$doc])* $variant,)*
+            /// A reason that this version of the SDK does not know, as the agent wrote it.
+            Other(String),
+        }
+
+        impl RejectReason {
+            pub(crate) fn from_wire(text: String) -> Self {
+                match text.as_str() {
+                    $($wire => Self::$variant,)*
+                    _ => Self::Other(text),
+                }
+            }
+
+            fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $wire,)*
+                    Self::Other(text) => text,
+                }
+            }
+
+            fn remedy(&self) -> &'static str {
+                match self {
+                    $(Self::$variant => $remedy,)*
+                    Self::Other(_) => "a reason this SDK does not know; the agent's log says more",
+                }
+            }
+        }
+    };
+}
+
+reject_reasons! {
+    /// The agent could not make sense of hello.
+    BadHandshake = "bad_handshake",
+        "it could not read hello; use an SDK and an agent of matching versions";
+    /// The agent speaks another schema version.
+    SchemaMismatch = "schema_mismatch",
+        "it speaks another schema version than 1; rebuild the plugin with the SDK release that \
+         goes with this agent";
+    /// No plugin is enrolled under this id.
+    UnknownPluginId = "unknown_plugin_id",
+        "no plugin is enrolled under this id; enrol it with `wedr-plugin enroll`, or correct \
+         WEDR_PLUGIN_ID";
+    /// The plugin runs from another path than the one enrolled.
+    PathMismatch = "path_mismatch",
+        "the binary runs from another path than the one enrolled; start it from there, or run \
+         `wedr-plugin update <id>`";
+    /// The binary changed since it was enrolled.
+    HashMismatch = "hash_mismatch",
+        "the binary changed since it was enrolled; run `wedr-plugin update <id>`";
+    /// The binary's signature is missing or wrong.
+    SignatureInvalid = "signature_invalid",
+        "the binary's signature is missing or does not verify; sign it, then run \
+         `wedr-plugin update <id>`";
+    /// The plugin's enrolment was revoked.
+    Revoked = "revoked",
+        "its enrolment was revoked; if it may run again, enrol it anew with `wedr-plugin enroll`";
+    /// The agent has as many sessions as it takes.
+    TooManySessions = "too_many_sessions",
+        "the agent has as many plugin sessions as it takes; stop one, or start again later";
+}
+
+impl fmt::Display for RejectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Printable(self.as_str()).fmt(f)
+    }
+}
+
+/// Writes text from elsewhere with everything escaped that a terminal might obey or that could
+/// disguise the rest of the line. Escaping twice changes nothing.
+pub(crate) struct Printable<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\'' | '\\' => f.write_char(c)?,
+                _ => write!(f, "{}", c.escape_debug())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// At most 200 characters of `text`, with what was left out counted.
+pub(crate) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(200) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}… ({} bytes in all)", &text[..end], text.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_cross_threads() {
+        fn assert_send_sync<T: Send + Sync + 'static>() {}
+        assert_send_sync::<Error>();
+    }
+
+    #[test]
+    fn debug_is_display_followed_by_the_causes() {
+        let lost = Error::pipe_lost(Arc::new(io::Error::from_raw_os_error(32)));
+        let debug = format!("{lost:?}");
+        assert!(debug.starts_with(&lost.to_string()), "{debug}");
+        assert!(debug.contains("\n  caused by: "), "{debug}");
+        assert!(lost.is_disconnected());
+        let Error::Io(inner) = lost else {
+            panic!("{debug}")
+        };
+        assert_eq!(inner.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn every_known_reason_survives_the_wire() {
+        for wire in [
+            "bad_handshake",
+            "schema_mismatch",
+            "unknown_plugin_id",
+            "path_mismatch",
+            "hash_mismatch",
+            "signature_invalid",
+            "revoked",
+            "too_many_sessions",
+        ] {
+            let reason = RejectReason::from_wire(wire.into());
+            assert_ne!(reason, RejectReason::Other(wire.into()));
+            assert_eq!(reason.to_string(), wire);
+        }
+        let other = RejectReason::from_wire("solar_flare".into());
+        assert_eq!(other, RejectReason::Other("solar_flare".into()));
+    }
+
+    #[test]
+    fn wire_text_cannot_reach_a_terminal_raw() {
+        let reason = RejectReason::from_wire("\u{1b}[2J\u{7}\r\n\u{202e}\u{9b}x".into());
+        let shown = [reason.to_string(), Error::Rejected { reason }.to_string()];
+        for text in shown {
+            assert!(
+                text.chars().all(|c| !c.is_control() && c != '\u{202e}'),
+                "{text:?}"
+            );
+        }
+        let twice = Printable("a\u{1b}b").to_string();
+        assert_eq!(Printable(&twice).to_string(), twice);
+    }
+
+    #[test]
+    fn a_long_reason_is_shortened_in_the_message_alone() {
+        let reason = RejectReason::from_wire("é".repeat(1 << 20));
+        assert!(
+            Error::Rejected {
+                reason: reason.clone()
+            }
+            .to_string()
+            .len()
+                < 1000
+        );
+        assert_eq!(reason.to_string().len(), 2 << 20);
+    }
+}

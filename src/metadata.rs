@@ -1,0 +1,57 @@
+//! Who a plugin says it is.
+
+use crate::error::{Error, Result};
+
+/// The environment variable that the agent launches plugins with.
+const ID_VARIABLE: &str = "WEDR_PLUGIN_ID";
+
+/// Who a plugin says it is, in hello.
+///
+/// # Examples
+///
+/// ```
+/// let meta = wedr_plugin_sdk::Metadata::new("8f0c", "1.2.0", "Acme sensor");
+/// assert_eq!(meta.plugin_version, "1.2.0");
+/// ```
+#[derive(Debug, Clone)]
+pub struct Metadata {
+    /// The id that the plugin is enrolled under.
+    pub plugin_id: String,
+    /// The plugin's own version.
+    pub plugin_version: String,
+    /// The plugin's name, for people.
+    pub plugin_name: String,
+}
+
+impl Metadata {
+    /// Names everything outright.
+    pub fn new(
+        plugin_id: impl Into<String>,
+        plugin_version: impl Into<String>,
+        plugin_name: impl Into<String>,
+    ) -> Self {
+        Self {
+            plugin_id: plugin_id.into(),
+            plugin_version: plugin_version.into(),
+            plugin_name: plugin_name.into(),
+        }
+    }
+
+    /// Takes the plugin's id from `WEDR_PLUGIN_ID`, which the agent sets for the plugins it
+    /// launches. [`metadata!`](crate::metadata!) fills in the version.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingPluginId`] if the variable is unset or empty, [`Error::InvalidConfig`] if
+    /// it is not UTF-8.
+    pub fn from_env(plugin_name: &str, plugin_version: &str) -> Result<Self> {
+        let id = std::env::var_os(ID_VARIABLE).unwrap_or_default();
+        if id.is_empty() {
+            return Err(Error::MissingPluginId);
+        }
+        let id = id.into_string().map_err(|id| {
+            Error::InvalidConfig(format!("{ID_VARIABLE} is not valid UTF-8: {id:?}"))
+        })?;
+        Ok(Self::new(id, plugin_version, plugin_name))
+    }
+}

@@ -1,0 +1,83 @@
+//! Flushes: tickets beside the queue, which take no slot in it.
+
+use crate::deadline::Deadline;
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
+
+pub(super) struct Flushes {
+    /// Whether a ticket waits for the writer to look at it. Written under the lock only.
+    requested: AtomicBool,
+    tickets: Mutex<Tickets>,
+    answered: Condvar,
+}
+
+#[derive(Default)]
+struct Tickets {
+    /// The last ticket given out; they count from 1.
+    last: u64,
+    /// The last ticket the writer has begun to work on, and the last it has done.
+    begun: u64,
+    done: u64,
+    /// The writer will not answer any more.
+    ended: bool,
+}
+
+impl Flushes {
+    pub(super) fn new() -> Self {
+        Self {
+            requested: AtomicBool::new(false),
+            tickets: Mutex::new(Tickets::default()),
+            answered: Condvar::new(),
+        }
+    }
+
+    pub(super) fn request(&self) -> u64 {
+        let mut tickets = self.tickets.lock();
+        tickets.last += 1;
+        self.requested.store(true, Ordering::Relaxed);
+        tickets.last
+    }
+
+    /// Waits for the answer to `ticket`; false if it has not come by `deadline`, or never will.
+    pub(super) fn wait(&self, ticket: u64, deadline: Deadline) -> bool {
+        let mut tickets = self.tickets.lock();
+        while tickets.done < ticket && !tickets.ended {
+            match deadline.instant() {
+                None => self.answered.wait(&mut tickets),
+                Some(at) => {
+                    if self.answered.wait_until(&mut tickets, at).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        tickets.done >= ticket
+    }
+
+    pub(super) fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::Relaxed)
+    }
+
+    /// Begins to work on all tickets given out so far. The lock makes the events that were
+    /// accepted before them visible.
+    pub(super) fn begin(&self) {
+        let mut tickets = self.tickets.lock();
+        tickets.begun = tickets.last;
+        self.requested.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn finish(&self) {
+        let mut tickets = self.tickets.lock();
+        tickets.done = tickets.begun;
+        self.answered.notify_all();
+    }
+
+    /// No more answers: who waits sees how the session ended.
+    pub(super) fn end(&self) {
+        self.tickets.lock().ended = true;
+        self.answered.notify_all();
+    }
+
+    pub(super) fn have_ended(&self) -> bool {
+        self.tickets.lock().ended
+    }
+}

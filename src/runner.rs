@@ -1,0 +1,438 @@
+//! The builder of a session, and the order in which it comes about.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::handshake::{SLICE, hello, shake_hands};
+use crate::metadata::Metadata;
+use crate::queue::{Limits, Overflow, queue};
+use crate::session::{OnClose, Session, SessionContext, SessionReport};
+use crate::shutdown::{Shutdown, ShutdownHandle};
+use crate::signals;
+use crate::sink::EventSink;
+use crate::sync::Arc;
+use crate::transport::{AgentTrust, DEFAULT_PATH, Pipe, check_path};
+use crate::writer::{Timing, Writer};
+
+/// The most events a queue may hold: 1 GiB of slots.
+const MAX_CAPACITY: usize = 1 << 22;
+
+/// A plugin as a type, for one with state; a closure for [`run_with`] does as well.
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::{EventSink, Metadata, Plugin, Result, Runner, SessionContext};
+/// # use wedr_plugin_sdk::testing::TestAgent;
+///
+/// struct Counter {
+///     seen: u64,
+/// }
+///
+/// impl Plugin for Counter {
+///     fn metadata(&self) -> Metadata {
+///         Metadata::new("8f0c", env!("CARGO_PKG_VERSION"), "counter")
+///     }
+///
+///     fn run(&mut self, sink: &EventSink, _: &SessionContext) -> Result<()> {
+///         self.seen += 1;
+///         sink.emit("counter.seen", serde_json::json!({ "n": self.seen }))
+///     }
+/// }
+///
+/// # let agent = TestAgent::start()?;
+/// let mut counter = Counter { seen: 0 };
+/// Runner::new().pipe_path(agent.path()).run(&mut counter)?;
+/// assert_eq!(counter.seen, 1);
+/// # Ok::<(), wedr_plugin_sdk::Error>(())
+/// ```
+pub trait Plugin {
+    /// Who the plugin says it is. Asked once, first of all.
+    fn metadata(&self) -> Metadata;
+
+    /// Produces events until it has no more, or the session is shutting down.
+    ///
+    /// # Errors
+    ///
+    /// Whatever it fails with becomes the result of the run, but for [`Error::Shutdown`], which
+    /// counts as success.
+    fn run(&mut self, sink: &EventSink, ctx: &SessionContext) -> Result<()>;
+}
+
+impl<P: Plugin + ?Sized> Plugin for &mut P {
+    fn metadata(&self) -> Metadata {
+        (**self).metadata()
+    }
+
+    fn run(&mut self, sink: &EventSink, ctx: &SessionContext) -> Result<()> {
+        (**self).run(sink, ctx)
+    }
+}
+
+impl<P: Plugin + ?Sized> Plugin for Box<P> {
+    fn metadata(&self) -> Metadata {
+        (**self).metadata()
+    }
+
+    fn run(&mut self, sink: &EventSink, ctx: &SessionContext) -> Result<()> {
+        (**self).run(sink, ctx)
+    }
+}
+
+/// Runs a plugin for one session with the agent on its default pipe, with the defaults of
+/// [`Runner::new`].
+///
+/// # Errors
+///
+/// As [`Runner::run_with`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # struct Sensor;
+/// # impl wedr_plugin_sdk::Plugin for Sensor {
+/// #     fn metadata(&self) -> wedr_plugin_sdk::Metadata { unimplemented!() }
+/// #     fn run(&mut self, _: &wedr_plugin_sdk::EventSink, _: &wedr_plugin_sdk::SessionContext)
+/// #         -> wedr_plugin_sdk::Result<()> { Ok(()) }
+/// # }
+/// fn main() -> wedr_plugin_sdk::Result<()> {
+///     wedr_plugin_sdk::run(Sensor)
+/// }
+/// ```
+pub fn run<P: Plugin>(plugin: P) -> Result<()> {
+    Runner::new().run(plugin)
+}
+
+/// Runs a closure as a plugin for one session with the agent on its default pipe, with the
+/// defaults of [`Runner::new`].
+///
+/// # Errors
+///
+/// As [`Runner::run_with`].
+///
+/// # Examples
+///
+/// ```no_run
+/// fn main() -> wedr_plugin_sdk::Result<()> {
+///     let meta = wedr_plugin_sdk::metadata!("acme-boot")?;
+///     wedr_plugin_sdk::run_with(meta, |sink, _ctx| {
+///         sink.emit("acme.boot", serde_json::json!({ "pid": std::process::id() }))
+///     })
+/// }
+/// ```
+pub fn run_with<F>(metadata: Metadata, body: F) -> Result<()>
+where
+    F: FnOnce(&EventSink, &SessionContext) -> Result<()>,
+{
+    Runner::new().run_with(metadata, body)
+}
+
+/// Configures a session and runs it. Nothing is checked or opened before `run`.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use wedr_plugin_sdk::{Metadata, Overflow, Runner, testing::TestAgent};
+///
+/// let agent = TestAgent::start()?;
+/// Runner::new()
+///     .pipe_path(agent.path())
+///     .overflow(Overflow::Refuse)
+///     .drain_timeout(Duration::from_secs(1))
+///     .on_close(|report| assert_eq!(report.stats.sent, 1))
+///     .run_with(Metadata::new("acme", "1.0", "Acme"), |sink, _ctx| {
+///         sink.emit("acme.tick", serde_json::json!({ "alive": true }))
+///     })?;
+///
+/// let nobody = Runner::new().channel_capacity(0);
+/// let result = nobody.run_with(Metadata::new("acme", "1.0", "Acme"), |_, _| Ok(()));
+/// assert!(matches!(result, Err(wedr_plugin_sdk::Error::InvalidConfig(_))));
+/// # Ok::<(), wedr_plugin_sdk::Error>(())
+/// ```
+#[must_use = "a Runner does nothing until `run` or `run_with`"]
+pub struct Runner {
+    pipe_path: PathBuf,
+    install_signal_handler: bool,
+    heartbeat: Heartbeat,
+    channel_capacity: usize,
+    max_queued_bytes: usize,
+    overflow: Overflow,
+    linger: Duration,
+    connect_timeout: Duration,
+    handshake_timeout: Duration,
+    drain_timeout: Duration,
+    trusted_agent: AgentTrust,
+    on_close: Option<OnClose>,
+    shutdown: Arc<Shutdown>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Heartbeat {
+    AsTheAgentSuggests,
+    Every(Option<Duration>),
+}
+
+impl Default for Runner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Runner {
+    /// A runner with the defaults:
+    ///
+    /// | option | default |
+    /// | --- | --- |
+    /// | [`pipe_path`](Self::pipe_path) | `\\.\pipe\WazabiEDR_plugin` on Windows, `/run/wazabiedr/plugin.sock` on Unix |
+    /// | [`install_signal_handler`](Self::install_signal_handler) | `true` |
+    /// | [`heartbeat`](Self::heartbeat) | as often as the agent suggests; 30 s if it does not |
+    /// | [`channel_capacity`](Self::channel_capacity) | 8192 events |
+    /// | [`max_queued_bytes`](Self::max_queued_bytes) | 64 MiB |
+    /// | [`overflow`](Self::overflow) | [`Overflow::Block`] |
+    /// | [`linger`](Self::linger) | 1 ms |
+    /// | [`connect_timeout`](Self::connect_timeout) | 5 s |
+    /// | [`handshake_timeout`](Self::handshake_timeout) | 10 s |
+    /// | [`drain_timeout`](Self::drain_timeout) | 3 s |
+    /// | [`trusted_agent`](Self::trusted_agent) | [`AgentTrust::OwnerOrRoot`] |
+    /// | [`on_close`](Self::on_close) | nothing |
+    ///
+    /// A duration too long for the clock means no limit.
+    pub fn new() -> Self {
+        Self {
+            pipe_path: DEFAULT_PATH.into(),
+            install_signal_handler: true,
+            heartbeat: Heartbeat::AsTheAgentSuggests,
+            channel_capacity: 8192,
+            max_queued_bytes: 64 << 20,
+            overflow: Overflow::Block,
+            linger: Duration::from_millis(1),
+            connect_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(3),
+            trusted_agent: AgentTrust::OwnerOrRoot,
+            on_close: None,
+            shutdown: Arc::new(Shutdown::new()),
+        }
+    }
+
+    /// The agent's pipe. Where telemetry goes is the program's decision: the SDK reads no
+    /// environment variable for it.
+    pub fn pipe_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.pipe_path = path.into();
+        self
+    }
+
+    /// Whether Ctrl+C, SIGTERM and SIGHUP shut the session down.
+    ///
+    /// The handlers are installed once per process, over whatever was there, also where a signal
+    /// was ignored on entry: under `nohup` a SIGHUP still ends the session. They stay after it. A
+    /// further signal, at least a second after the first, cuts the drain short, and ends the
+    /// process with status 130 if the body still runs or no session is left. A host that has
+    /// handlers of its own says `false`, and calls [`ShutdownHandle::shutdown`] from them; if
+    /// another runner in the process installed the SDK's, they reach this one too.
+    pub fn install_signal_handler(mut self, yes: bool) -> Self {
+        self.install_signal_handler = yes;
+        self
+    }
+
+    /// How often to send a heartbeat; `None` for never. An agent may drop a session on which it
+    /// saw nothing for about three times what it suggests.
+    pub fn heartbeat(mut self, every: impl Into<Option<Duration>>) -> Self {
+        self.heartbeat = Heartbeat::Every(every.into());
+        self
+    }
+
+    /// How many events the queue holds, 1 to 4 194 304. Each takes 256 bytes from the start;
+    /// longer events take what is beyond from [`max_queued_bytes`](Self::max_queued_bytes).
+    pub fn channel_capacity(mut self, frames: usize) -> Self {
+        self.channel_capacity = frames;
+        self
+    }
+
+    /// How many bytes the queued events may take that are longer than about 240 bytes. A single
+    /// event is always taken when no other is charged, so this may be less than one.
+    pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
+        self.max_queued_bytes = bytes;
+        self
+    }
+
+    /// What `emit` does when the queue is full.
+    pub fn overflow(mut self, policy: Overflow) -> Self {
+        self.overflow = policy;
+        self
+    }
+
+    /// How long the writer lets events gather after a small write, at most. Longer costs the
+    /// agent that much delay, and saves processor time while events stream; zero writes at once.
+    pub fn linger(mut self, at_most: Duration) -> Self {
+        self.linger = at_most;
+        self
+    }
+
+    /// How long to wait while the agent is too busy to take another connection. Without an agent
+    /// the run fails at once.
+    pub fn connect_timeout(mut self, t: Duration) -> Self {
+        self.connect_timeout = t;
+        self
+    }
+
+    /// How long the agent may take to read hello and answer it.
+    pub fn handshake_timeout(mut self, t: Duration) -> Self {
+        self.handshake_timeout = t;
+        self
+    }
+
+    /// How long after the shutdown queued events may still be sent. With zero, what the pipe
+    /// takes without waiting is sent.
+    pub fn drain_timeout(mut self, t: Duration) -> Self {
+        self.drain_timeout = t;
+        self
+    }
+
+    /// Which process may be at the other end of the pipe.
+    pub fn trusted_agent(mut self, trust: AgentTrust) -> Self {
+        self.trusted_agent = trust;
+        self
+    }
+
+    /// Called once the session is over and the pipe closed, on the thread that runs it. Not
+    /// called if there was no session.
+    pub fn on_close(mut self, f: impl FnOnce(&SessionReport) + Send + 'static) -> Self {
+        self.on_close = Some(Box::new(f));
+        self
+    }
+
+    /// A handle that ends the session, or prevents it if used before.
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle::new(Arc::clone(&self.shutdown))
+    }
+
+    /// Runs `plugin` for one session.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_with`](Self::run_with).
+    pub fn run<P: Plugin>(self, mut plugin: P) -> Result<()> {
+        self.run_with(plugin.metadata(), |sink, ctx| plugin.run(sink, ctx))
+    }
+
+    /// Runs `body` for one session: connects, shakes hands, runs the body, sends what it queued,
+    /// says goodbye.
+    ///
+    /// Once the body has returned and the shutdown was asked for, it takes at most
+    /// [`drain_timeout`](Self::drain_timeout) from the shutdown on, and 250 ms. A shutdown before
+    /// the session stands makes it return `Ok` without running the body.
+    ///
+    /// # Errors
+    ///
+    /// Before the session: [`Error::InvalidConfig`], [`Error::SignalHandler`],
+    /// [`Error::Connect`], [`Error::UntrustedAgent`], [`Error::HandshakeTimeout`],
+    /// [`Error::HandshakeClosed`], [`Error::Protocol`], [`Error::Rejected`], and [`Error::Io`] if
+    /// the writer's thread could not be started. After it: the body's own error, if there is one
+    /// other than [`Error::Shutdown`]; else [`Error::Io`] if the pipe was lost, whatever the body
+    /// said; else [`Error::Undelivered`].
+    ///
+    /// # Panics
+    ///
+    /// If the body or the `on_close` callback does, once the session has been ended in order.
+    pub fn run_with<F>(self, metadata: Metadata, body: F) -> Result<()>
+    where
+        F: FnOnce(&EventSink, &SessionContext) -> Result<()>,
+    {
+        let hello = self.check(&metadata)?;
+        let _membership = signals::join(&self.shutdown);
+        if self.install_signal_handler {
+            signals::install()?;
+        }
+        match self.open(&hello)? {
+            Some(session) => session.run(body, self.on_close),
+            None => Ok(()),
+        }
+    }
+
+    /// Everything that can be wrong before anything is opened; returns the frame of hello.
+    fn check(&self, metadata: &Metadata) -> Result<Vec<u8>> {
+        let invalid = |what: String| Err(Error::InvalidConfig(what));
+        if self.channel_capacity == 0 || self.channel_capacity > MAX_CAPACITY {
+            return invalid(format!(
+                "channel_capacity is {}, and must be between 1 and {MAX_CAPACITY} events",
+                self.channel_capacity
+            ));
+        }
+        if matches!(self.heartbeat, Heartbeat::Every(Some(Duration::ZERO))) {
+            return invalid("the heartbeat's interval is zero; for none at all, say None".into());
+        }
+        check_path(&self.pipe_path).map_err(Error::InvalidConfig)?;
+        hello(metadata)
+    }
+
+    /// Connects, shakes hands and starts the writer. `None` if the shutdown came first.
+    fn open(&self, hello: &[u8]) -> Result<Option<Session>> {
+        let Some(mut pipe) = self.connect(&self.pipe_path)? else {
+            return Ok(None);
+        };
+        pipe.check_agent(self.trusted_agent)?;
+        let shaken = shake_hands(&mut pipe, hello, self.handshake_timeout, &self.shutdown)?;
+        let Some(terms) = shaken else { return Ok(None) };
+        let limits = Limits {
+            capacity: self.channel_capacity,
+            heap_bytes: self.max_queued_bytes,
+            max_body: terms.max_body,
+            overflow: self.overflow,
+        };
+        let timing = Timing {
+            heartbeat: match self.heartbeat {
+                Heartbeat::AsTheAgentSuggests => Some(terms.heartbeat),
+                Heartbeat::Every(every) => every,
+            },
+            linger: self.linger,
+            drain_timeout: self.drain_timeout,
+        };
+        let (queue, outlet) = queue(limits, Arc::clone(&self.shutdown));
+        let writer = Writer::new(pipe, outlet, Arc::clone(&self.shutdown), timing);
+        let ctx = SessionContext::new(Arc::clone(&self.shutdown), terms);
+        Session::start(queue, ctx, writer).map(Some)
+    }
+
+    fn connect(&self, path: &Path) -> Result<Option<Pipe>> {
+        if self.shutdown.is_requested() {
+            return Ok(None);
+        }
+        let deadline = Deadline::after(self.connect_timeout);
+        let patience = &mut || {
+            let over = self.shutdown.is_requested() || deadline.has_passed();
+            (!over).then(|| Deadline::after(SLICE).earlier(deadline))
+        };
+        match Pipe::connect(path, patience) {
+            Ok(pipe) => Ok(Some(pipe)),
+            Err(_) if self.shutdown.is_requested() => Ok(None),
+            Err(source) => Err(Error::Connect {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("pipe_path", &self.pipe_path)
+            .field("install_signal_handler", &self.install_signal_handler)
+            .field("heartbeat", &self.heartbeat)
+            .field("channel_capacity", &self.channel_capacity)
+            .field("max_queued_bytes", &self.max_queued_bytes)
+            .field("overflow", &self.overflow)
+            .field("linger", &self.linger)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("handshake_timeout", &self.handshake_timeout)
+            .field("drain_timeout", &self.drain_timeout)
+            .field("trusted_agent", &self.trusted_agent)
+            .field("shutting_down", &self.shutdown.is_requested())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,230 @@
+//! The shutdown signal of one session: set once, from any thread, seen by all.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::deadline::Deadline;
+use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
+
+/// Asks a session to end, from any thread.
+///
+/// Get one from [`Runner::shutdown_handle`](crate::Runner::shutdown_handle) before the session
+/// or from [`SessionContext::shutdown_handle`](crate::SessionContext::shutdown_handle) within it.
+///
+/// # Examples
+///
+/// ```
+/// let runner = wedr_plugin_sdk::Runner::new();
+/// let handle = runner.shutdown_handle();
+/// std::thread::spawn(move || handle.shutdown()).join().unwrap();
+/// // Nothing to do any more: the body does not run, and that is no error.
+/// let meta = wedr_plugin_sdk::Metadata::new("acme", "1.0", "Acme");
+/// runner.run_with(meta, |_, _| unreachable!()).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct ShutdownHandle(Arc<Shutdown>);
+
+impl ShutdownHandle {
+    pub(crate) fn new(shutdown: Arc<Shutdown>) -> Self {
+        Self(shutdown)
+    }
+
+    /// Starts the session's shutdown, and returns at once.
+    ///
+    /// Calling it again, before the session or after it changes nothing. It takes a lock: do not
+    /// call it from a raw signal handler.
+    pub fn shutdown(&self) {
+        self.0.request();
+    }
+
+    /// Says whether the shutdown was asked for, by whomever, or the session has ended.
+    pub fn is_shutting_down(&self) -> bool {
+        self.0.is_requested()
+    }
+}
+
+impl fmt::Debug for ShutdownHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShutdownHandle")
+            .field("shutting_down", &self.is_shutting_down())
+            .finish()
+    }
+}
+
+type Hook = Arc<dyn Fn() + Send + Sync>;
+
+/// The flag, the time it was set at, and who is told.
+pub(crate) struct Shutdown {
+    /// Set once, never cleared. Also what closes the queue: see the closing rule in `queue`.
+    requested: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    requested_at: Option<Instant>,
+    /// Whether the drain is to end now, whatever time it has left.
+    hurried: bool,
+    body_running: bool,
+    hook: Option<Hook>,
+}
+
+impl Shutdown {
+    pub(crate) fn new() -> Self {
+        Self {
+            requested: AtomicBool::new(false),
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn is_requested(&self) -> bool {
+        // Acquire: who sees the flag sees what led to it, such as the lost pipe's error.
+        self.requested.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn request(&self) {
+        let mut state = self.state.lock();
+        if self.is_requested() {
+            return;
+        }
+        state.requested_at = Some(Instant::now());
+        // Release, for the load above. What the closing rule needs comes from its fences.
+        self.requested.store(true, Ordering::Release);
+        self.tell(state);
+    }
+
+    /// Ends the drain now, and asks for the shutdown if nobody had.
+    pub(crate) fn hurry(&self) {
+        self.request();
+        let mut state = self.state.lock();
+        state.hurried = true;
+        self.tell(state);
+    }
+
+    fn tell(&self, state: crate::sync::MutexGuard<'_, State>) {
+        self.changed.notify_all();
+        let hook = state.hook.clone();
+        drop(state);
+        if let Some(hook) = hook {
+            hook();
+        }
+    }
+
+    /// Has `hook` called once the shutdown is asked for or hurried: at once if it already was.
+    pub(crate) fn on_request(&self, hook: impl Fn() + Send + Sync + 'static) {
+        let hook: Hook = Arc::new(hook);
+        let mut state = self.state.lock();
+        state.hook = Some(Arc::clone(&hook));
+        if state.requested_at.is_some() {
+            drop(state);
+            hook();
+        }
+    }
+
+    /// Parks until the shutdown is asked for or `deadline` has passed; says which: true for the
+    /// shutdown.
+    pub(crate) fn wait_until(&self, deadline: Deadline) -> bool {
+        let mut state = self.state.lock();
+        while state.requested_at.is_none() {
+            match deadline.instant() {
+                None => self.changed.wait(&mut state),
+                Some(at) => {
+                    if self.changed.wait_until(&mut state, at).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        state.requested_at.is_some()
+    }
+
+    /// When what is queued must have been sent: never, as long as nobody asked for the shutdown.
+    pub(crate) fn drain_deadline(&self, drain_timeout: Duration) -> Deadline {
+        let state = self.state.lock();
+        match state.requested_at {
+            None => Deadline::NEVER,
+            Some(at) if state.hurried => Deadline::since(at, Duration::ZERO),
+            Some(at) => Deadline::since(at, drain_timeout),
+        }
+    }
+
+    /// How long ago the shutdown was asked for.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.state
+            .lock()
+            .requested_at
+            .map_or(Duration::ZERO, |at| at.elapsed())
+    }
+
+    pub(crate) fn set_body_running(&self, running: bool) {
+        self.state.lock().body_running = running;
+        self.changed.notify_all();
+    }
+
+    /// Waits at most until `deadline` for the body to return; says whether it still runs.
+    pub(crate) fn body_outlasts(&self, deadline: Deadline) -> bool {
+        let mut state = self.state.lock();
+        while state.body_running {
+            let Some(at) = deadline.instant() else {
+                self.changed.wait(&mut state);
+                continue;
+            };
+            if self.changed.wait_until(&mut state, at).timed_out() {
+                break;
+            }
+        }
+        state.body_running
+    }
+}
+
+#[cfg(all(test, not(wedr_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn a_hook_is_called_whether_it_comes_before_or_after_the_request() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        for hook_first in [true, false] {
+            let shutdown = Shutdown::new();
+            let counter = Arc::clone(&calls);
+            let hook = move || {
+                counter.fetch_add(1, Ordering::Relaxed);
+            };
+            if hook_first {
+                shutdown.on_request(hook);
+                shutdown.request();
+            } else {
+                shutdown.request();
+                shutdown.on_request(hook);
+            }
+            shutdown.request();
+        }
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn the_drain_deadline_counts_from_the_request_and_hurry_ends_it() {
+        let shutdown = Shutdown::new();
+        let long = Duration::from_secs(3600);
+        assert_eq!(shutdown.drain_deadline(long), Deadline::NEVER);
+        shutdown.request();
+        assert!(!shutdown.drain_deadline(long).has_passed());
+        assert_eq!(shutdown.drain_deadline(long), shutdown.drain_deadline(long));
+        shutdown.hurry();
+        assert!(shutdown.drain_deadline(long).has_passed());
+    }
+
+    #[test]
+    fn a_parked_thread_wakes() {
+        let shutdown = Arc::new(Shutdown::new());
+        let parked = {
+            let shutdown = Arc::clone(&shutdown);
+            std::thread::spawn(move || shutdown.wait_until(Deadline::NEVER))
+        };
+        ShutdownHandle::new(shutdown).shutdown();
+        assert!(parked.join().unwrap());
+    }
+}

@@ -1,0 +1,213 @@
+//! The producers' side of a session.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::queue::{Patience, Queue};
+use crate::stats::Stats;
+use crate::sync::Arc;
+use crate::wire::event::EventTail;
+
+/// Where a plugin's events go in. Cheap to clone, and to be used from any number of threads.
+///
+/// `Ok` from any of its `emit`s is a promise: the event is handed to the operating system before
+/// the session's goodbye, or it is counted as [`undelivered`](Stats::undelivered). Events of one
+/// thread keep their order.
+///
+/// A sink may outlive its session; it refuses everything then.
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::{Error, Metadata, Runner, testing::TestAgent};
+///
+/// let agent = TestAgent::start()?;
+/// let mut kept = None;
+/// Runner::new().pipe_path(agent.path()).run_with(Metadata::new("acme", "1", "Acme"), |sink, _| {
+///     sink.emit("acme.start", serde_json::json!({ "pid": 4 }))?;
+///     kept = Some(sink.clone());
+///     Ok(())
+/// })?;
+/// let late = kept.unwrap().emit("acme.late", serde_json::json!({}));
+/// assert!(matches!(late, Err(Error::Shutdown)));
+/// # Ok::<(), wedr_plugin_sdk::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct EventSink {
+    queue: Arc<Queue>,
+}
+
+impl EventSink {
+    pub(crate) fn new(queue: Arc<Queue>) -> Self {
+        Self { queue }
+    }
+
+    /// Queues an event that happened now.
+    ///
+    /// A full queue makes it wait or fail, as the session's [`Overflow`](crate::Overflow) says.
+    /// On a thread that is unwinding from a panic it never waits.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Shutdown`](crate::Error::Shutdown) once the session is shutting down.
+    /// - [`Error::Io`](crate::Error::Io) once the pipe is known to be lost.
+    /// - [`Error::QueueFull`](crate::Error::QueueFull) if the queue is full and `emit` may not
+    ///   wait.
+    /// - [`Error::PayloadTooLarge`](crate::Error::PayloadTooLarge),
+    ///   [`Error::PayloadTooDeep`](crate::Error::PayloadTooDeep) and
+    ///   [`Error::Json`](crate::Error::Json) for what the agent would not accept. A NaN or an
+    ///   infinity is sent as `null`, as `serde_json` has it.
+    pub fn emit(&self, kind: &str, payload: Value) -> Result<()> {
+        self.event(kind).emit(&payload)
+    }
+
+    /// Queues an event that happened `ts_unix_ns` nanoseconds after 1970-01-01 UTC.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn emit_with_ts(&self, kind: &str, ts_unix_ns: u64, payload: Value) -> Result<()> {
+        self.event(kind).ts_unix_ns(ts_unix_ns).emit(&payload)
+    }
+
+    /// Builds an event: for typed payloads, which need no [`Value`], and for choosing how long
+    /// to wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use wedr_plugin_sdk::{Error, EventSink};
+    ///
+    /// #[derive(serde::Serialize)]
+    /// struct Opened<'a> {
+    ///     path: &'a str,
+    /// }
+    ///
+    /// /// In a callback that must not wait. Says whether the event was dropped.
+    /// fn on_open(sink: &EventSink, path: &str) -> bool {
+    ///     matches!(sink.event("acme.open").try_emit(&Opened { path }), Err(Error::QueueFull))
+    /// }
+    /// ```
+    pub fn event<'a>(&'a self, kind: &'a str) -> EventBuilder<'a> {
+        EventBuilder {
+            queue: &self.queue,
+            kind,
+            ts_unix_ns: None,
+        }
+    }
+
+    /// Waits until every event accepted before the call has been handed to the operating system.
+    ///
+    /// It takes no place in the queue. During the shutdown it waits for the drain.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::FlushTimeout`](crate::Error::FlushTimeout) after `timeout`; the events are
+    ///   still on their way.
+    /// - [`Error::Io`](crate::Error::Io) if the pipe was lost.
+    /// - [`Error::Undelivered`](crate::Error::Undelivered) if the drain ran out of time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn body(sink: &wedr_plugin_sdk::EventSink) -> wedr_plugin_sdk::Result<()> {
+    /// sink.emit("acme.checkpoint", serde_json::json!({ "offset": 4096 }))?;
+    /// sink.flush(std::time::Duration::from_secs(5))?;
+    /// // Now the offset may be written down.
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn flush(&self, timeout: Duration) -> Result<()> {
+        self.queue.flush(timeout)
+    }
+
+    /// The session's accounts so far.
+    pub fn stats(&self) -> Stats {
+        self.queue.stats()
+    }
+}
+
+impl fmt::Debug for EventSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventSink")
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+/// An event about to be emitted, from [`EventSink::event`].
+#[must_use = "an event is queued by its emit, try_emit or emit_timeout"]
+pub struct EventBuilder<'a> {
+    queue: &'a Queue,
+    kind: &'a str,
+    ts_unix_ns: Option<u64>,
+}
+
+impl EventBuilder<'_> {
+    /// Says when it happened, in nanoseconds since 1970-01-01 UTC. Without this: now.
+    pub fn ts_unix_ns(mut self, ns: u64) -> Self {
+        self.ts_unix_ns = Some(ns);
+        self
+    }
+
+    /// Queues the event; a full queue makes it wait or fail, as the session's
+    /// [`Overflow`](crate::Overflow) says.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventSink::emit`].
+    pub fn emit<T: Serialize + ?Sized>(self, payload: &T) -> Result<()> {
+        self.push(payload, Patience::Policy)
+    }
+
+    /// Queues the event if there is room, and never waits, whatever the overflow policy.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueFull`](crate::Error::QueueFull) if there is none: it is the caller's to try
+    /// again or to count, so it is no refusal and leaves no gap in `seq`. Otherwise as
+    /// [`EventSink::emit`].
+    pub fn try_emit<T: Serialize + ?Sized>(self, payload: &T) -> Result<()> {
+        self.push(payload, Patience::Never)
+    }
+
+    /// Queues the event, waiting at most `t` for room, whatever the overflow policy.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueFull`](crate::Error::QueueFull) if there was none in time: no refusal, as
+    /// with [`try_emit`](Self::try_emit). Otherwise as [`EventSink::emit`].
+    pub fn emit_timeout<T: Serialize + ?Sized>(self, payload: &T, t: Duration) -> Result<()> {
+        self.push(payload, Patience::Until(Deadline::after(t)))
+    }
+
+    fn push<T: Serialize + ?Sized>(self, payload: &T, patience: Patience) -> Result<()> {
+        // Before the work of serialising.
+        self.queue.check_open()?;
+        let ts_unix_ns = self.ts_unix_ns.unwrap_or_else(now_unix_ns);
+        let event = EventTail::encode(self.kind, ts_unix_ns, payload, self.queue.max_body())?;
+        self.queue.push(event, patience)
+    }
+}
+
+impl fmt::Debug for EventBuilder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventBuilder")
+            .field("kind", &self.kind)
+            .field("ts_unix_ns", &self.ts_unix_ns)
+            .finish()
+    }
+}
+
+/// A clock outside the years 1970 to 2554 gives the nearest time that the wire can hold.
+fn now_unix_ns() -> u64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+        Err(_) => 0,
+    }
+}

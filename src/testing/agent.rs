@@ -1,0 +1,240 @@
+//! The test agent's outside: its pipe, its threads, and what tests wait for.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::record::RecordedSession;
+use super::script::Script;
+use super::serve::serve;
+use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::transport::{Listener, Pipe, remove, temporary_path};
+
+/// How often a waiting thread looks whether the agent was told something.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// An agent in the test's own process. Dropping it closes its pipe and every session.
+pub struct TestAgent {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    listening: Option<thread::JoinHandle<()>>,
+}
+
+/// What the agent's threads have in common.
+pub(super) struct Shared {
+    pub(super) script: Script,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: Vec<RecordedSession>,
+    /// Sessions that stopped reading may go on.
+    resumed: bool,
+    /// Sessions with a lower index are to be closed.
+    disconnected: usize,
+    stopped: bool,
+}
+
+impl TestAgent {
+    /// Starts an agent that behaves.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if its pipe cannot be made.
+    pub fn start() -> Result<Self> {
+        Self::with(Script::new())
+    }
+
+    /// Starts an agent that behaves as `script` says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if its pipe cannot be made.
+    pub fn with(script: Script) -> Result<Self> {
+        let path = temporary_path()?;
+        let mut listener = Listener::bind(&path)?;
+        let shared = Arc::new(Shared {
+            script,
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+        });
+        let listening = {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new()
+                .name("test-agent".into())
+                .spawn(move || listen(&mut listener, &shared))?
+        };
+        Ok(Self {
+            path,
+            shared,
+            listening: Some(listening),
+        })
+    }
+
+    /// Where it listens, for [`Runner::pipe_path`](crate::Runner::pipe_path).
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All sessions so far, in the order they were opened.
+    pub fn sessions(&self) -> Vec<RecordedSession> {
+        self.shared.state.lock().sessions.clone()
+    }
+
+    /// Waits until the sessions are as `wanted` says, at most for `timeout`; says whether they
+    /// are. `wanted` is asked after every change; it must not use the agent.
+    pub fn wait_until(
+        &self,
+        timeout: Duration,
+        mut wanted: impl FnMut(&[RecordedSession]) -> bool,
+    ) -> bool {
+        let deadline = Deadline::after(timeout);
+        let mut state = self.shared.state.lock();
+        while !wanted(&state.sessions) {
+            if deadline.has_passed() {
+                return false;
+            }
+            self.shared.wait(&mut state, deadline);
+        }
+        true
+    }
+
+    /// Waits until the first session has `count` events or more; says whether it has.
+    pub fn wait_for_events(&self, count: usize, timeout: Duration) -> bool {
+        self.wait_until(timeout, |sessions| {
+            sessions
+                .first()
+                .is_some_and(|session| session.events().count() >= count)
+        })
+    }
+
+    /// The first session, once it has ended; `None` if it has not within `timeout`.
+    pub fn ended_session(&self, timeout: Duration) -> Option<RecordedSession> {
+        let ended = |sessions: &[RecordedSession]| {
+            sessions
+                .first()
+                .is_some_and(|session| session.end.is_some())
+        };
+        self.wait_until(timeout, ended)
+            .then(|| self.sessions().swap_remove(0))
+    }
+
+    /// Lets sessions read on that stopped after
+    /// [`stop_reading_after`](Script::stop_reading_after) events, and those to come never stop.
+    pub fn resume(&self) {
+        self.shared.state.lock().resumed = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Closes every session there is, without reading on.
+    pub fn disconnect(&self) {
+        let mut state = self.shared.state.lock();
+        state.disconnected = state.sessions.len();
+        self.shared.changed.notify_all();
+    }
+}
+
+impl fmt::Debug for TestAgent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestAgent")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for TestAgent {
+    fn drop(&mut self) {
+        self.shared.state.lock().stopped = true;
+        self.shared.changed.notify_all();
+        if let Some(listening) = self.listening.take() {
+            // A panic in it was reported where it happened.
+            let _ = listening.join();
+        }
+        remove(&self.path);
+    }
+}
+
+impl Shared {
+    fn wait(&self, state: &mut parking_lot::MutexGuard<'_, State>, deadline: Deadline) {
+        match deadline.instant() {
+            None => self.changed.wait(state),
+            Some(at) => drop(self.changed.wait_until(state, at)),
+        }
+    }
+
+    /// Changes a session's record, and tells those who wait.
+    pub(super) fn record<T>(
+        &self,
+        index: usize,
+        change: impl FnOnce(&mut RecordedSession) -> T,
+    ) -> T {
+        let result = change(&mut self.state.lock().sessions[index]);
+        self.changed.notify_all();
+        result
+    }
+
+    pub(super) fn must_close(&self, index: usize) -> bool {
+        let state = self.state.lock();
+        state.stopped || index < state.disconnected
+    }
+
+    /// Patience for as long as the session need not be closed.
+    pub(super) fn patience(&self, index: usize) -> impl FnMut() -> Option<Deadline> {
+        move || (!self.must_close(index)).then(|| Deadline::after(SLICE))
+    }
+
+    /// Parks the session until it is to be closed, or, if it may be resumed, until it is.
+    pub(super) fn park(&self, index: usize, resumable: bool) {
+        let mut state = self.state.lock();
+        while !state.stopped && index >= state.disconnected && !(resumable && state.resumed) {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Waits for `pause`, or until the session is to be closed.
+    pub(super) fn pause(&self, index: usize, pause: Duration) {
+        let deadline = Deadline::after(pause);
+        let mut state = self.state.lock();
+        while !state.stopped && index >= state.disconnected && !deadline.has_passed() {
+            self.wait(&mut state, deadline);
+        }
+    }
+
+    fn open_session(&self) -> usize {
+        let mut state = self.state.lock();
+        state.sessions.push(RecordedSession::default());
+        self.changed.notify_all();
+        state.sessions.len() - 1
+    }
+}
+
+fn listen(listener: &mut Listener, shared: &Shared) {
+    thread::scope(|scope| {
+        loop {
+            let patience = &mut || (!shared.state.lock().stopped).then(|| Deadline::after(SLICE));
+            match listener.accept(patience) {
+                Ok(Some(pipe)) => {
+                    let index = shared.open_session();
+                    scope.spawn(move || session(shared, index, pipe));
+                }
+                Ok(None) => break,
+                // Out of descriptors, say: what waits in the backlog is taken later.
+                Err(_) => thread::sleep(SLICE),
+            }
+        }
+    });
+}
+
+fn session(shared: &Shared, index: usize, mut pipe: Pipe) {
+    let end = serve(shared, index, &mut pipe);
+    // First closed, then said to be.
+    drop(pipe);
+    shared.record(index, |session| session.end = Some(end));
+}

@@ -1,0 +1,64 @@
+//! An agent in your test's own process, to run a plugin against.
+//!
+//! The [`TestAgent`] listens on a pipe of its own: a real one, a socket on Unix. It keeps what
+//! each session sent, and behaves as its [`Script`] says: like the agent, or badly.
+//!
+//! ```
+//! use std::time::Duration;
+//! use wedr_plugin_sdk::testing::{SessionEnd, TestAgent};
+//! use wedr_plugin_sdk::{EventSink, Metadata, Result, Runner, SessionContext};
+//!
+//! /// The plugin under test.
+//! fn report_logins(sink: &EventSink, _ctx: &SessionContext) -> Result<()> {
+//!     for user in ["alice", "bob"] {
+//!         sink.emit("acme.login", serde_json::json!({ "user": user }))?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! let agent = TestAgent::start()?;
+//! Runner::new()
+//!     .pipe_path(agent.path())
+//!     .install_signal_handler(false)
+//!     .run_with(Metadata::new("acme-logins", "1.0", "Logins"), report_logins)?;
+//!
+//! let session = agent.ended_session(Duration::from_secs(5)).expect("the plugin had a session");
+//! let users: Vec<_> = session.events().map(|e| e.payload["user"].clone()).collect();
+//! assert_eq!(users, ["alice", "bob"]);
+//! assert_eq!(session.end, Some(SessionEnd::Goodbye));
+//! assert_eq!(session.missing_seqs(), 0);
+//! # Ok::<(), wedr_plugin_sdk::Error>(())
+//! ```
+//!
+//! How the plugin takes a refusal, or an agent that goes away:
+//!
+//! ```
+//! # use wedr_plugin_sdk::testing::{Script, TestAgent};
+//! # use wedr_plugin_sdk::{Error, Metadata, RejectReason, Runner};
+//! let agent = TestAgent::with(Script::new().reject("revoked"))?;
+//! let result = Runner::new()
+//!     .pipe_path(agent.path())
+//!     .run_with(Metadata::new("acme", "1.0", "Acme"), |_, _| Ok(()));
+//! assert!(matches!(result, Err(Error::Rejected { reason: RejectReason::Revoked })));
+//!
+//! let agent = TestAgent::with(Script::new().close_after(1))?;
+//! let result = Runner::new()
+//!     .pipe_path(agent.path())
+//!     .run_with(Metadata::new("acme", "1.0", "Acme"), |sink, ctx| {
+//!         sink.emit("acme.tick", serde_json::json!({}))?;
+//!         ctx.wait_for_shutdown();
+//!         Ok(())
+//!     });
+//! assert!(result.unwrap_err().is_disconnected());
+//! # Ok::<(), wedr_plugin_sdk::Error>(())
+//! ```
+
+mod agent;
+mod record;
+mod script;
+mod serve;
+
+pub use crate::wire::message::{Event, Hello, PluginMessage};
+pub use agent::TestAgent;
+pub use record::{Received, RecordedSession, SessionEnd};
+pub use script::Script;

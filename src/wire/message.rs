@@ -1,0 +1,109 @@
+//! The messages inside the frames, as JSON objects with a `type`.
+//!
+//! What the agent gets is public through `testing`, and nowhere else.
+#![cfg_attr(not(feature = "test-util"), allow(unreachable_pub))]
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{DEFAULT_HEARTBEAT_SEC, MAX_BODY, SCHEMA_VERSION, frame};
+use crate::metadata::Metadata;
+
+/// A message from the plugin to the agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PluginMessage {
+    /// The first message.
+    Hello(Hello),
+    /// An event.
+    Event(Event),
+    /// A sign of life.
+    Heartbeat {
+        /// The session's counter of events and heartbeats, from 0.
+        seq: u64,
+    },
+    /// The last message: everything accepted came before it.
+    Goodbye,
+}
+
+/// Who the plugin says it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Hello {
+    /// The id that the plugin is enrolled under.
+    pub plugin_id: String,
+    /// The plugin's own version.
+    pub plugin_version: String,
+    /// The plugin's name, for people.
+    pub plugin_name: String,
+    /// The version of these messages: 1.
+    pub schema_version: u32,
+}
+
+/// An event, as the agent gets it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// The session's counter of events and heartbeats, from 0.
+    pub seq: u64,
+    /// When it happened, in nanoseconds since 1970-01-01 UTC.
+    pub ts_unix_ns: u64,
+    /// What happened, such as `acme.tick`.
+    pub kind: String,
+    /// What there is to say about it.
+    pub payload: Value,
+}
+
+/// A message from the agent to the plugin: the answer to hello, and nothing else ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum AgentMessage {
+    HelloAck(HelloAck),
+    Reject { reason: String },
+}
+
+/// Numbers that the wire has as `u32` are read as `u64`: they are limits, and a larger one is
+/// no less clear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HelloAck {
+    pub(crate) session_id: String,
+    #[serde(default = "unknown")]
+    pub(crate) server_version: String,
+    #[serde(default = "max_body")]
+    pub(crate) max_payload_bytes: u64,
+    #[serde(default = "heartbeat_sec")]
+    pub(crate) heartbeat_sec: u64,
+}
+
+fn unknown() -> String {
+    "unknown".into()
+}
+
+fn max_body() -> u64 {
+    MAX_BODY as u64
+}
+
+fn heartbeat_sec() -> u64 {
+    DEFAULT_HEARTBEAT_SEC
+}
+
+impl PluginMessage {
+    pub(crate) fn hello(metadata: &Metadata) -> Self {
+        Self::Hello(Hello {
+            plugin_id: metadata.plugin_id.clone(),
+            plugin_version: metadata.plugin_version.clone(),
+            plugin_name: metadata.plugin_name.clone(),
+            schema_version: SCHEMA_VERSION,
+        })
+    }
+}
+
+/// The frame of `message`; the caller sees to its length.
+pub(crate) fn to_frame(message: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let at = frame::start(&mut out);
+    serde_json::to_writer(&mut out, message).expect("messages serialise, and a Vec takes all");
+    frame::finish(&mut out, at, 0);
+    out
+}
