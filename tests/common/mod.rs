@@ -1,0 +1,40 @@
+//! What the integration tests share.
+#![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
+
+use std::panic::resume_unwind;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use wedr_plugin_sdk::testing::TestAgent;
+use wedr_plugin_sdk::{Metadata, Runner};
+
+/// More than anything here takes, on the slowest machine.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// The watchdog: runs `test` on a thread of its own, and fails instead of hanging.
+pub fn watched<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, finished) = mpsc::channel::<()>();
+    let running = thread::Builder::new()
+        .name(thread::current().name().unwrap_or("test").to_owned())
+        .spawn(move || {
+            // Dropped when the test ends, also by a panic.
+            let _done = done;
+            test()
+        })
+        .expect("a thread for the test");
+    match finished.recv_timeout(LIMIT) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {LIMIT:?}: it hangs"),
+        _ => running.join().unwrap_or_else(|panic| resume_unwind(panic)),
+    }
+}
+
+/// Who the tests say they are.
+pub fn metadata() -> Metadata {
+    Metadata::new("test-plugin", "1.2.3", "Test plugin")
+}
+
+/// A runner for `agent` that leaves the test process' signals alone.
+pub fn runner(agent: &TestAgent) -> Runner {
+    Runner::new().pipe_path(agent.path()).install_signal_handler(false)
+}
