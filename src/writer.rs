@@ -155,6 +155,7 @@ impl Writer {
         while self.send_batch()? > 0 {
             self.beat_if_due(Instant::now())?;
         }
+        self.output.outlet.drained();
         let refused = self.output.outlet.close_refusals();
         if refused > self.burnt {
             // Shows the gap that nothing else would come after.

@@ -27,6 +27,7 @@ pub(crate) struct Outlet {
     room_announced: Instant,
     /// How many events must be taken and sent for the flush in progress.
     flush_target: Option<u64>,
+    drained: bool,
 }
 
 impl Outlet {
@@ -40,6 +41,7 @@ impl Outlet {
             owes_bytes: false,
             room_announced: Instant::now(),
             flush_target: None,
+            drained: false,
         }
     }
 
@@ -166,6 +168,12 @@ impl Outlet {
         fence(Ordering::SeqCst);
     }
 
+    /// Notes that the queue was found empty after [`close`](Self::close): an event that is put in
+    /// from now on is refused, and counts for nothing.
+    pub(crate) fn drained(&mut self) {
+        self.drained = true;
+    }
+
     /// Closes the queue because the pipe was lost.
     pub(crate) fn lose(&self, cause: io::Error) {
         // Before the flag: who sees the flag must see the reason.
@@ -179,7 +187,7 @@ impl Drop for Outlet {
         self.queue.shutdown.request();
         self.close();
         self.queue.refusals.close();
-        while self.take().is_some() {}
+        while !self.drained && self.take().is_some() {}
         self.counters().undelivered.add(self.in_hand as u64);
         self.set_in_hand(0);
         self.queue.room.release_all();
