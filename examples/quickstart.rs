@@ -31,10 +31,7 @@ fn plugin(agent: &TestAgent) -> Result<()> {
                 if ctx.is_shutting_down() {
                     break;
                 }
-                sink.emit(
-                    "acme.tick",
-                    serde_json::json!({ "alive": true, "tick": tick }),
-                )?;
+                sink.emit("acme.tick", serde_json::json!({ "alive": true, "tick": tick }))?;
                 ctx.sleep(Duration::from_millis(200));
             }
             Ok(())
@@ -50,19 +47,13 @@ fn watch(agent: &TestAgent) {
             return false;
         };
         if let (Some(hello), false) = (&session.hello, greeted) {
-            println!(
-                "agent   hello from {} {}",
-                hello.plugin_name, hello.plugin_version
-            );
+            println!("agent   hello from {} {}", hello.plugin_name, hello.plugin_version);
             greeted = true;
         }
         for received in &session.received[printed..] {
             match &received.message {
                 PluginMessage::Event(event) => {
-                    println!(
-                        "agent   event {} {} {}",
-                        event.seq, event.kind, event.payload
-                    );
+                    println!("agent   event {} {} {}", event.seq, event.kind, event.payload);
                 }
                 PluginMessage::Heartbeat { seq } => println!("agent   heartbeat {seq}"),
                 other => println!("agent   {other:?}"),

@@ -19,12 +19,7 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn new() -> Self {
-        Self {
-            bytes: Vec::with_capacity(BATCH),
-            overhang: None,
-            events: 0,
-            written: 0,
-        }
+        Self { bytes: Vec::with_capacity(BATCH), overhang: None, events: 0, written: 0 }
     }
 
     pub(crate) fn is_full(&self) -> bool {

@@ -31,8 +31,7 @@ impl Deadline {
 
     /// The time left: zero once it has passed, `None` if it never will.
     pub(crate) fn remaining(self) -> Option<Duration> {
-        self.0
-            .map(|at| at.saturating_duration_since(Instant::now()))
+        self.0.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     pub(crate) fn earlier(self, other: Self) -> Self {
@@ -57,10 +56,8 @@ mod tests {
     #[test]
     fn the_earlier_of_two_wins_and_never_loses() {
         let now = Instant::now();
-        let (soon, late) = (
-            Deadline::since(now, Duration::ZERO),
-            Deadline::since(now, Duration::from_secs(9)),
-        );
+        let (soon, late) =
+            (Deadline::since(now, Duration::ZERO), Deadline::since(now, Duration::from_secs(9)));
         assert_eq!(late.earlier(soon), soon);
         assert_eq!(soon.earlier(Deadline::NEVER), soon);
         assert_eq!(Deadline::NEVER.earlier(late), late);

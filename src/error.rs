@@ -223,10 +223,7 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
         let mut cause = self.source();
-        if matches!(
-            self,
-            Self::Json(_) | Self::SignalHandler(_) | Self::Connect { .. }
-        ) {
+        if matches!(self, Self::Json(_) | Self::SignalHandler(_) | Self::Connect { .. }) {
             // Their message already holds the first cause's.
             cause = cause.and_then(StdError::source);
         }
@@ -400,9 +397,7 @@ mod tests {
         assert!(debug.starts_with(&lost.to_string()), "{debug}");
         assert!(debug.contains("\n  caused by: "), "{debug}");
         assert!(lost.is_disconnected());
-        let Error::Io(inner) = lost else {
-            panic!("{debug}")
-        };
+        let Error::Io(inner) = lost else { panic!("{debug}") };
         assert_eq!(inner.kind(), io::ErrorKind::BrokenPipe);
     }
 
@@ -431,10 +426,7 @@ mod tests {
         let reason = RejectReason::from_wire("\u{1b}[2J\u{7}\r\n\u{202e}\u{9b}x".into());
         let shown = [reason.to_string(), Error::Rejected { reason }.to_string()];
         for text in shown {
-            assert!(
-                text.chars().all(|c| !c.is_control() && c != '\u{202e}'),
-                "{text:?}"
-            );
+            assert!(text.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text:?}");
         }
         let twice = Printable("a\u{1b}b").to_string();
         assert_eq!(Printable(&twice).to_string(), twice);
@@ -443,14 +435,7 @@ mod tests {
     #[test]
     fn a_long_reason_is_shortened_in_the_message_alone() {
         let reason = RejectReason::from_wire("é".repeat(1 << 20));
-        assert!(
-            Error::Rejected {
-                reason: reason.clone()
-            }
-            .to_string()
-            .len()
-                < 1000
-        );
+        assert!(Error::Rejected { reason: reason.clone() }.to_string().len() < 1000);
         assert_eq!(reason.to_string().len(), 2 << 20);
     }
 }

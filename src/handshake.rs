@@ -27,9 +27,7 @@ pub(crate) struct Terms {
 /// The frame of hello, if it is one that the wire can carry.
 pub(crate) fn hello(metadata: &Metadata) -> Result<Vec<u8>> {
     if metadata.plugin_id.is_empty() {
-        return Err(Error::InvalidConfig(
-            "the metadata's plugin_id is empty".into(),
-        ));
+        return Err(Error::InvalidConfig("the metadata's plugin_id is empty".into()));
     }
     let frame = to_frame(&PluginMessage::hello(metadata));
     let body = frame.len() - PREFIX;
@@ -83,9 +81,9 @@ pub(crate) fn shake_hands(
 fn terms(body: &[u8]) -> Result<Terms> {
     match serde_json::from_slice(body) {
         Ok(AgentMessage::HelloAck(ack)) => Ok(ack.into()),
-        Ok(AgentMessage::Reject { reason }) => Err(Error::Rejected {
-            reason: RejectReason::from_wire(reason),
-        }),
+        Ok(AgentMessage::Reject { reason }) => {
+            Err(Error::Rejected { reason: RejectReason::from_wire(reason) })
+        }
         Err(e) => Err(Error::Protocol(format!(
             "its answer is neither hello_ack nor reject: {}",
             shortened(&e.to_string())
@@ -102,9 +100,7 @@ impl From<HelloAck> for Terms {
         Self {
             session_id: ack.session_id,
             server_version: ack.server_version,
-            max_body: usize::try_from(ack.max_payload_bytes)
-                .unwrap_or(MAX_BODY)
-                .min(MAX_BODY),
+            max_body: usize::try_from(ack.max_payload_bytes).unwrap_or(MAX_BODY).min(MAX_BODY),
             heartbeat: Duration::from_secs(heartbeat),
         }
     }

@@ -410,10 +410,7 @@ impl Runner {
         match Pipe::connect(path, patience) {
             Ok(pipe) => Ok(Some(pipe)),
             Err(_) if self.shutdown.is_requested() => Ok(None),
-            Err(source) => Err(Error::Connect {
-                path: path.to_owned(),
-                source,
-            }),
+            Err(source) => Err(Error::Connect { path: path.to_owned(), source }),
         }
     }
 }

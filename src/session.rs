@@ -41,10 +41,7 @@ pub struct SessionContext {
 
 impl SessionContext {
     pub(crate) fn new(shutdown: Arc<Shutdown>, terms: Terms) -> Self {
-        Self {
-            shutdown,
-            terms: Arc::new(terms),
-        }
+        Self { shutdown, terms: Arc::new(terms) }
     }
 
     /// Says whether the session is shutting down: a signal came, a [`ShutdownHandle`] was used,
@@ -139,18 +136,11 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn start(queue: Arc<Queue>, ctx: SessionContext, writer: Writer) -> Result<Self> {
-        let writer = thread::Builder::new()
-            .name("wedr-writer".into())
-            .spawn(move || writer.run())
-            .map_err(|e| {
-                io::Error::new(e.kind(), format!("cannot start the writer's thread: {e}"))
-            })?;
-        Ok(Self {
-            sink: EventSink::new(Arc::clone(&queue)),
-            queue,
-            ctx,
-            writer,
-        })
+        let writer =
+            thread::Builder::new().name("wedr-writer".into()).spawn(move || writer.run()).map_err(
+                |e| io::Error::new(e.kind(), format!("cannot start the writer's thread: {e}")),
+            )?;
+        Ok(Self { sink: EventSink::new(Arc::clone(&queue)), queue, ctx, writer })
     }
 
     /// Runs the body, and ends the session whichever way the body ends.
@@ -158,12 +148,7 @@ impl Session {
     where
         F: FnOnce(&EventSink, &SessionContext) -> Result<()>,
     {
-        let Self {
-            sink,
-            queue,
-            ctx,
-            writer,
-        } = self;
+        let Self { sink, queue, ctx, writer } = self;
         let shutdown = &ctx.shutdown;
         let already_over = shutdown.is_requested();
         shutdown.set_body_running(!already_over);

@@ -45,9 +45,7 @@ impl ShutdownHandle {
 
 impl fmt::Debug for ShutdownHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShutdownHandle")
-            .field("shutting_down", &self.is_shutting_down())
-            .finish()
+        f.debug_struct("ShutdownHandle").field("shutting_down", &self.is_shutting_down()).finish()
     }
 }
 
@@ -152,10 +150,7 @@ impl Shutdown {
 
     /// How long ago the shutdown was asked for.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.state
-            .lock()
-            .requested_at
-            .map_or(Duration::ZERO, |at| at.elapsed())
+        self.state.lock().requested_at.map_or(Duration::ZERO, |at| at.elapsed())
     }
 
     pub(crate) fn set_body_running(&self, running: bool) {

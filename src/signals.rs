@@ -17,11 +17,8 @@ const GRACE: Duration = Duration::from_millis(100);
 /// By convention 128 + SIGINT.
 const EXIT_STATUS: i32 = 130;
 
-static PROCESS: Mutex<Process> = Mutex::new(Process {
-    installed: false,
-    first_signal: None,
-    sessions: Vec::new(),
-});
+static PROCESS: Mutex<Process> =
+    Mutex::new(Process { installed: false, first_signal: None, sessions: Vec::new() });
 
 struct Process {
     installed: bool,
@@ -46,10 +43,7 @@ pub(crate) fn join(shutdown: &Arc<Shutdown>) -> Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        PROCESS
-            .lock()
-            .sessions
-            .retain(|session| session.as_ptr() != Arc::as_ptr(&self.0));
+        PROCESS.lock().sessions.retain(|session| session.as_ptr() != Arc::as_ptr(&self.0));
     }
 }
 

@@ -94,11 +94,7 @@ impl EventSink {
     /// }
     /// ```
     pub fn event<'a>(&'a self, kind: &'a str) -> EventBuilder<'a> {
-        EventBuilder {
-            queue: &self.queue,
-            kind,
-            ts_unix_ns: None,
-        }
+        EventBuilder { queue: &self.queue, kind, ts_unix_ns: None }
     }
 
     /// Waits until every event accepted before the call has been handed to the operating system.
@@ -134,9 +130,7 @@ impl EventSink {
 
 impl fmt::Debug for EventSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventSink")
-            .field("stats", &self.stats())
-            .finish()
+        f.debug_struct("EventSink").field("stats", &self.stats()).finish()
     }
 }
 

@@ -78,12 +78,7 @@ impl Writer {
     pub(crate) fn new(pipe: Pipe, outlet: Outlet, shutdown: Arc<Shutdown>, timing: Timing) -> Self {
         let now = Instant::now();
         Self {
-            output: Output {
-                pipe,
-                outlet,
-                shutdown,
-                drain_timeout: timing.drain_timeout,
-            },
+            output: Output { pipe, outlet, shutdown, drain_timeout: timing.drain_timeout },
             batch: Batch::new(),
             seq: 0,
             burnt: 0,
@@ -107,19 +102,11 @@ impl Writer {
                 false
             }
         };
-        let Output {
-            pipe,
-            outlet,
-            shutdown,
-            drain_timeout,
-        } = self.output;
+        let Output { pipe, outlet, shutdown, drain_timeout } = self.output;
         // Closes the accounts: nobody else has to wait for the agent's confirmation.
         drop(outlet);
         let confirmed = said_goodbye && confirmed(pipe, &shutdown, drain_timeout);
-        Finish {
-            drained_in,
-            confirmed,
-        }
+        Finish { drained_in, confirmed }
     }
 
     /// Sends what comes until the shutdown is asked for.
@@ -141,9 +128,7 @@ impl Writer {
                 && !self.linger.is_zero()
                 && !self.output.outlet.is_flushing()
             {
-                self.output
-                    .outlet
-                    .linger(next.earlier(Deadline::since(now, self.linger)));
+                self.output.outlet.linger(next.earlier(Deadline::since(now, self.linger)));
             }
         }
         Ok(())
@@ -271,18 +256,13 @@ struct Timer {
 
 impl Timer {
     fn new(every: Option<Duration>, now: Instant) -> Self {
-        let mut timer = Self {
-            every,
-            due: Deadline::NEVER,
-        };
+        let mut timer = Self { every, due: Deadline::NEVER };
         timer.restart(now);
         timer
     }
 
     fn restart(&mut self, now: Instant) {
-        self.due = self
-            .every
-            .map_or(Deadline::NEVER, |every| Deadline::since(now, every));
+        self.due = self.every.map_or(Deadline::NEVER, |every| Deadline::since(now, every));
     }
 
     fn due(&self) -> Deadline {

@@ -56,11 +56,7 @@ fn session(capacity: usize, producers: usize) -> (Vec<u64>, RecordedSession, Ses
             .unwrap();
         accepted.extend(running.into_iter().map(|producer| producer.join().unwrap()));
     });
-    (
-        accepted,
-        agent.ended_session(LIMIT).unwrap(),
-        report.recv().unwrap(),
-    )
+    (accepted, agent.ended_session(LIMIT).unwrap(), report.recv().unwrap())
 }
 
 /// The numbers that the agent got from each producer, which must count from 0 without a gap.
@@ -68,10 +64,7 @@ fn delivered(session: &RecordedSession, producers: usize) -> Vec<u64> {
     let mut next = vec![0; producers];
     for event in session.events() {
         let producer = event.payload["producer"].as_u64().unwrap() as usize;
-        assert_eq!(
-            event.payload["n"], next[producer],
-            "out of order, or lost on the way"
-        );
+        assert_eq!(event.payload["n"], next[producer], "out of order, or lost on the way");
         next[producer] += 1;
     }
     next

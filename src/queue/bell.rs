@@ -19,11 +19,7 @@ pub(super) struct Bell {
 
 impl Bell {
     pub(super) fn new() -> Self {
-        Self {
-            mode: AtomicU32::new(AWAKE),
-            rung: Mutex::new(false),
-            changed: Condvar::new(),
-        }
+        Self { mode: AtomicU32::new(AWAKE), rung: Mutex::new(false), changed: Condvar::new() }
     }
 
     /// Wakes an idle writer. The caller has put an event in and issued a `SeqCst` fence since.

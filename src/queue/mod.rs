@@ -77,6 +77,13 @@ pub(crate) struct Limits {
     pub(crate) overflow: Overflow,
 }
 
+/// What a full queue has too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    Slot,
+    Bytes,
+}
+
 /// The producers' side; the writer's is the [`Outlet`].
 pub(crate) struct Queue {
     events: Sender<EventTail>,
@@ -109,9 +116,7 @@ pub(crate) fn queue(limits: Limits, shutdown: Arc<Shutdown>) -> (Arc<Queue>, Out
         lost: OnceLock::new(),
         bell: Bell::new(),
         room: Room::new(),
-        budget: Budget {
-            charged: AtomicUsize::new(0),
-        },
+        budget: Budget { charged: AtomicUsize::new(0) },
         refusals: Refusals::new(),
         flushes: Flushes::new(),
         counters: Counters::default(),
@@ -135,11 +140,7 @@ impl Queue {
 
     /// Fails once the queue is closed, and says why.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.shutdown.is_requested() {
-            Err(self.closed())
-        } else {
-            Ok(())
-        }
+        if self.shutdown.is_requested() { Err(self.closed()) } else { Ok(()) }
     }
 
     #[cold]
@@ -158,22 +159,22 @@ impl Queue {
         }
         match self.offer(event) {
             Ok(()) => self.settle(),
-            Err(event) => self.push_to_full(event, patience),
+            Err((event, _)) => self.push_to_full(event, patience),
         }
     }
 
     /// Puts an event in if there is room for it, whoever waits.
-    fn offer(&self, event: EventTail) -> Result<(), EventTail> {
+    fn offer(&self, event: EventTail) -> Result<(), (EventTail, Lack)> {
         let heap_bytes = event.heap_bytes();
         if heap_bytes > 0 && !self.budget.charge(heap_bytes, self.limits.heap_bytes) {
-            return Err(event);
+            return Err((event, Lack::Bytes));
         }
         match self.events.try_send(event) {
             Ok(()) => Ok(()),
             // Disconnected: the writer is done and the queue closed, as the caller will see.
             Err(TrySendError::Full(event) | TrySendError::Disconnected(event)) => {
                 self.budget.release(heap_bytes);
-                Err(event)
+                Err((event, Lack::Slot))
             }
         }
     }
@@ -223,9 +224,7 @@ impl Queue {
 
     /// Why the pipe was lost, if it was.
     pub(crate) fn lost(&self) -> Option<Error> {
-        self.lost
-            .get()
-            .map(|cause| Error::pipe_lost(std::sync::Arc::clone(cause)))
+        self.lost.get().map(|cause| Error::pipe_lost(std::sync::Arc::clone(cause)))
     }
 }
 
@@ -236,9 +235,7 @@ impl Budget {
         let admit = |charged: usize| {
             (charged == 0 || charged.saturating_add(bytes) <= max).then(|| charged + bytes)
         };
-        self.charged
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit)
-            .is_ok()
+        self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
     }
 
     fn release(&self, bytes: usize) {

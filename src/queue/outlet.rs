@@ -113,9 +113,8 @@ impl Outlet {
     }
 
     fn announce_room(&mut self) {
-        self.queue
-            .room
-            .announce(self.queue.limits.capacity.saturating_sub(self.events.len()));
+        let queue = &self.queue;
+        queue.room.announce(|| queue.limits.capacity.saturating_sub(self.events.len()));
         self.owes_room = false;
         self.owes_bytes = false;
         self.room_announced = Instant::now();
@@ -132,9 +131,7 @@ impl Outlet {
     /// Waits for an event, a flush or the shutdown until `deadline`.
     pub(crate) fn idle(&mut self, deadline: Deadline) {
         self.make_room_before_waiting();
-        self.queue.bell.idle(deadline, || {
-            !self.has_other_work() && self.events.is_empty()
-        });
+        self.queue.bell.idle(deadline, || !self.has_other_work() && self.events.is_empty());
     }
 
     fn has_other_work(&self) -> bool {

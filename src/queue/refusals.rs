@@ -17,9 +17,7 @@ impl Refusals {
     pub(super) fn add(&self) -> bool {
         let add = |word: u64| (word & CLOSED == 0).then_some(word + 1);
         // Relaxed: read-modify-writes of one word have one order, and nothing else is told by it.
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
-            .is_ok()
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
     }
 
     pub(super) fn count(&self) -> u64 {

@@ -1,14 +1,18 @@
 //! Waiting for room in a full queue, and making it.
 //!
 //! A producer that finds the queue full does not wait inside the channel, which would wake one
-//! producer per event taken. It waits here until the writer has made room for many. While
-//! anybody waits, a newcomer may take a slot only if one stays for everyone who waits, so that
-//! waiters are not starved: at most those who were past that check already overtake them.
+//! producer per event taken. It waits here until the writer has made room for many.
+//!
+//! Nobody is starved. While anybody waits, a newcomer may take a slot only if one stays for
+//! everyone who waits. The writer wakes no more than there are slots, the longest waiting first;
+//! who is woken and finds the slot taken lost it to one who was past looking when the line began
+//! to form, and there are at most as many of those as threads. Bytes of the budget go to the
+//! first in their line alone, so that small events do not starve a large one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Overflow, Patience, Queue};
+use super::{Lack, Overflow, Patience, Queue};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, fence};
@@ -18,30 +22,31 @@ pub(super) struct Room {
     /// Whether `line` has anybody in it. Written under the lock only.
     anyone_waits: AtomicBool,
     line: Mutex<Line>,
-    made: Condvar,
+    slots_made: Condvar,
+    bytes_made: Condvar,
     waits: AtomicU64,
     longest_wait_ns: AtomicU64,
 }
 
 /// Who waits.
 struct Line {
+    /// All of them; so many slots are not for newcomers.
     waiting: usize,
-    /// Those among them whose events count against the byte budget, in the order they came. Only
-    /// the first may take bytes, so that small events do not starve a large one.
+    /// Those that were woken for a slot and have not looked yet.
+    woken: usize,
+    /// Those whose events are charged to the byte budget, in the order they came.
     for_bytes: VecDeque<u64>,
     next_ticket: u64,
 }
 
 impl Room {
     pub(super) fn new() -> Self {
+        let line = Line { waiting: 0, woken: 0, for_bytes: VecDeque::new(), next_ticket: 0 };
         Self {
             anyone_waits: AtomicBool::new(false),
-            line: Mutex::new(Line {
-                waiting: 0,
-                for_bytes: VecDeque::new(),
-                next_ticket: 0,
-            }),
-            made: Condvar::new(),
+            line: Mutex::new(line),
+            slots_made: Condvar::new(),
+            bytes_made: Condvar::new(),
             waits: AtomicU64::new(0),
             longest_wait_ns: AtomicU64::new(0),
         }
@@ -60,23 +65,30 @@ impl Room {
         Duration::from_nanos(self.longest_wait_ns.load(Ordering::Relaxed))
     }
 
-    /// Wakes as many as `free` slots can serve.
-    pub(super) fn announce(&self, free: usize) {
-        let line = self.line.lock();
-        // The first in the byte line is not always the first that the condvar would wake.
-        if free >= line.waiting || !line.for_bytes.is_empty() {
-            self.made.notify_all();
-        } else {
-            for _ in 0..free {
-                self.made.notify_one();
+    /// Wakes as many as there are slots for, and the line for bytes.
+    pub(super) fn announce(&self, free_slots: impl FnOnce() -> usize) {
+        let mut line = self.line.lock();
+        let to_wake = free_slots().saturating_sub(line.woken);
+        for _ in 0..to_wake {
+            if !self.wake_one(&mut line) {
+                break;
             }
         }
+        self.bytes_made.notify_all();
     }
 
     /// Wakes everyone: the queue is closed.
     pub(super) fn release_all(&self) {
-        let _line = self.line.lock();
-        self.made.notify_all();
+        let mut line = self.line.lock();
+        while self.wake_one(&mut line) {}
+        self.bytes_made.notify_all();
+    }
+
+    /// Wakes the one that has waited longest for a slot, if there is one.
+    fn wake_one(&self, line: &mut Line) -> bool {
+        let woken = self.slots_made.notify_one();
+        line.woken += usize::from(woken);
+        woken
     }
 
     fn enter(&self, line: &mut Line, for_bytes: bool) -> Option<u64> {
@@ -89,17 +101,44 @@ impl Room {
         })
     }
 
-    fn leave(&self, line: &mut Line, ticket: Option<u64>, since: Instant) {
+    fn leave(&self, line: &mut Line, ticket: Option<u64>) {
         line.waiting -= 1;
         self.anyone_waits.store(line.waiting > 0, Ordering::Relaxed);
         if let Some(ticket) = ticket {
             line.for_bytes.retain(|t| *t != ticket);
-            // The next in that line may be served too.
-            self.made.notify_all();
+            // For the next in that line.
+            self.bytes_made.notify_all();
         }
+    }
+
+    /// Waits for what is lacking; says whether `deadline` passed instead.
+    fn wait(&self, line: &mut MutexGuard<'_, Line>, lack: Lack, deadline: Deadline) -> bool {
+        let made = match lack {
+            Lack::Slot => &self.slots_made,
+            Lack::Bytes => &self.bytes_made,
+        };
+        let timed_out = match deadline.instant() {
+            None => {
+                made.wait(line);
+                false
+            }
+            Some(at) => made.wait_until(line, at).timed_out(),
+        };
+        if lack == Lack::Slot && !timed_out {
+            line.woken -= 1;
+        }
+        timed_out
+    }
+
+    fn waited(&self, since: Instant) {
         self.waits.fetch_add(1, Ordering::Relaxed);
         let waited = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.longest_wait_ns.fetch_max(waited, Ordering::Relaxed);
+    }
+
+    #[cfg(all(test, not(wedr_loom)))]
+    pub(super) fn waiting(&self) -> usize {
+        self.line.lock().waiting
     }
 }
 
@@ -108,21 +147,22 @@ impl Queue {
     #[cold]
     pub(super) fn push_to_full(&self, event: EventTail, patience: Patience) -> Result<()> {
         let mut line = self.room.line.lock();
-        let event = match self.offer_as_newcomer(event, &line) {
-            Ok(()) => {
-                drop(line);
-                return self.settle();
-            }
-            Err(event) => event,
-        };
-        self.check_open()?;
-        // It may be lingering.
-        self.bell.ring();
-        let Some(deadline) = self.deadline(patience) else {
+        if event.heap_bytes() > 0 {
+            // It may have held bytes for a moment and not found a slot. Who looked just then
+            // must look again.
+            self.room.bytes_made.notify_all();
+        }
+        if let Some(deadline) = self.deadline(patience) {
+            self.wait_for_room(event, &mut line, deadline)?;
+        } else if let Err((_, lack)) = self.offer_as_newcomer(event, &line) {
             drop(line);
+            self.check_open()?;
+            if lack == Lack::Slot {
+                // It may be lingering.
+                self.bell.ring();
+            }
             return Err(self.refuse(patience));
-        };
-        self.wait_for_room(event, &mut line, deadline)?;
+        }
         drop(line);
         self.settle()
     }
@@ -151,14 +191,19 @@ impl Queue {
         }
     }
 
-    fn offer_as_newcomer(&self, event: EventTail, line: &Line) -> Result<(), EventTail> {
-        let room_for_all = self.events.len() + line.waiting < self.limits.capacity;
-        let overtakes = event.heap_bytes() > 0 && !line.for_bytes.is_empty();
-        if line.waiting == 0 || (room_for_all && !overtakes) {
+    fn offer_as_newcomer(&self, event: EventTail, line: &Line) -> Result<(), (EventTail, Lack)> {
+        if event.heap_bytes() > 0 && !line.for_bytes.is_empty() {
+            Err((event, Lack::Bytes))
+        } else if self.has_slot_beyond(line.waiting) {
             self.offer(event)
         } else {
-            Err(event)
+            Err((event, Lack::Slot))
         }
+    }
+
+    /// Whether a slot stays for each of `others` if one is taken.
+    fn has_slot_beyond(&self, others: usize) -> bool {
+        self.events.len() + others < self.limits.capacity
     }
 
     fn wait_for_room(
@@ -167,32 +212,53 @@ impl Queue {
         line: &mut MutexGuard<'_, Line>,
         deadline: Deadline,
     ) -> Result<()> {
-        let since = Instant::now();
         let ticket = self.room.enter(line, event.heap_bytes() > 0);
-        // Between saying that someone waits and looking again; the other half is in
-        // `Outlet::make_room`.
+        let is_next = |line: &Line| ticket.is_none() || ticket.as_ref() == line.for_bytes.front();
+        // Between saying that someone waits and looking; the other half is in
+        // `Outlet::someone_waits`.
         fence(Ordering::SeqCst);
+        // Woken, or first of all: a slot is meant for it.
+        let mut has_slot = self.has_slot_beyond(line.waiting - 1);
         let mut timed_out = false;
+        let mut since = None;
         let result = loop {
-            // Who is out of time tries whatever its place is.
-            if timed_out || ticket.is_none() || ticket.as_ref() == line.for_bytes.front() {
+            let lack = if !timed_out && !is_next(line) {
+                Lack::Bytes
+            } else if !timed_out && !has_slot {
+                Lack::Slot
+            } else {
+                // Who is out of time tries whatever its place is.
                 match self.offer(event) {
                     Ok(()) => break Ok(()),
-                    Err(back) => event = back,
+                    Err((back, lack)) => {
+                        event = back;
+                        lack
+                    }
                 }
-            }
+            };
             if let Err(closed) = self.check_open() {
                 break Err(closed);
             }
             if timed_out {
                 break Err(Error::QueueFull);
             }
-            match deadline.instant() {
-                None => self.room.made.wait(line),
-                Some(at) => timed_out = self.room.made.wait_until(line, at).timed_out(),
+            if since.is_none() {
+                since = Some(Instant::now());
+                // It may be lingering.
+                self.bell.ring();
             }
+            if has_slot && lack == Lack::Bytes {
+                // The slot is not for it after all.
+                self.room.wake_one(line);
+            }
+            timed_out = self.room.wait(line, lack, deadline);
+            // After a wait for bytes, it may queue for a slot only now.
+            has_slot = lack == Lack::Slot || self.has_slot_beyond(line.waiting - 1);
         };
-        self.room.leave(line, ticket, since);
+        if let Some(since) = since {
+            self.room.waited(since);
+        }
+        self.room.leave(line, ticket);
         result
     }
 }

@@ -71,11 +71,7 @@ impl TestAgent {
                 .name("test-agent".into())
                 .spawn(move || listen(&mut listener, &shared))?
         };
-        Ok(Self {
-            path,
-            shared,
-            listening: Some(listening),
-        })
+        Ok(Self { path, shared, listening: Some(listening) })
     }
 
     /// Where it listens, for [`Runner::pipe_path`](crate::Runner::pipe_path).
@@ -109,21 +105,16 @@ impl TestAgent {
     /// Waits until the first session has `count` events or more; says whether it has.
     pub fn wait_for_events(&self, count: usize, timeout: Duration) -> bool {
         self.wait_until(timeout, |sessions| {
-            sessions
-                .first()
-                .is_some_and(|session| session.events().count() >= count)
+            sessions.first().is_some_and(|session| session.events().count() >= count)
         })
     }
 
     /// The first session, once it has ended; `None` if it has not within `timeout`.
     pub fn ended_session(&self, timeout: Duration) -> Option<RecordedSession> {
         let ended = |sessions: &[RecordedSession]| {
-            sessions
-                .first()
-                .is_some_and(|session| session.end.is_some())
+            sessions.first().is_some_and(|session| session.end.is_some())
         };
-        self.wait_until(timeout, ended)
-            .then(|| self.sessions().swap_remove(0))
+        self.wait_until(timeout, ended).then(|| self.sessions().swap_remove(0))
     }
 
     /// Lets sessions read on that stopped after
@@ -143,9 +134,7 @@ impl TestAgent {
 
 impl fmt::Debug for TestAgent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TestAgent")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("TestAgent").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

@@ -61,11 +61,7 @@ impl RecordedSession {
     /// How many numbers `seq` has skipped: events that the plugin had to refuse.
     pub fn missing_seqs(&self) -> u64 {
         let last = self.received.iter().rev().find_map(|r| seq(&r.message));
-        let numbered = self
-            .received
-            .iter()
-            .filter(|r| seq(&r.message).is_some())
-            .count() as u64;
+        let numbered = self.received.iter().filter(|r| seq(&r.message).is_some()).count() as u64;
         last.map_or(0, |last| last + 1 - numbered)
     }
 
@@ -89,9 +85,7 @@ impl RecordedSession {
     }
 
     pub(super) fn said_goodbye(&self) -> bool {
-        self.received
-            .last()
-            .is_some_and(|r| r.message == PluginMessage::Goodbye)
+        self.received.last().is_some_and(|r| r.message == PluginMessage::Goodbye)
     }
 }
 

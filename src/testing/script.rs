@@ -185,8 +185,6 @@ impl Script {
     }
 
     pub(super) fn max_body(&self) -> usize {
-        usize::try_from(self.ack.max_payload_bytes)
-            .unwrap_or(MAX_BODY)
-            .min(MAX_BODY)
+        usize::try_from(self.ack.max_payload_bytes).unwrap_or(MAX_BODY).min(MAX_BODY)
     }
 }

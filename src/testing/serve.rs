@@ -44,10 +44,7 @@ impl Serving<'_> {
     fn answer_and_read(&mut self) -> Result<SessionEnd, SessionEnd> {
         let script = &self.shared.script;
         if !script.answers_before_hello {
-            while !self
-                .shared
-                .record(self.index, |session| session.hello.is_some())
-            {
+            while !self.shared.record(self.index, |session| session.hello.is_some()) {
                 self.read_some()?;
                 self.take_frame()?;
             }
@@ -61,9 +58,7 @@ impl Serving<'_> {
                 }
             }
             Answer::Reject(reason) => {
-                let frame = to_frame(&AgentMessage::Reject {
-                    reason: reason.clone(),
-                });
+                let frame = to_frame(&AgentMessage::Reject { reason: reason.clone() });
                 self.write(&frame[..PREFIX])?;
                 self.write(&frame[PREFIX..])?;
                 return Ok(SessionEnd::ByAgent);
@@ -85,20 +80,14 @@ impl Serving<'_> {
             if script.close_after.is_some_and(|limit| self.events >= limit) {
                 return Ok(SessionEnd::ByAgent);
             }
-            if script
-                .stop_reading_after
-                .is_some_and(|limit| self.events >= limit)
-            {
+            if script.stop_reading_after.is_some_and(|limit| self.events >= limit) {
                 self.shared.park(self.index, true);
             }
             if self.shared.must_close(self.index) {
                 return Ok(SessionEnd::ByAgent);
             }
             if self.take_frame()? {
-                if self
-                    .shared
-                    .record(self.index, |session| session.said_goodbye())
-                {
+                if self.shared.record(self.index, |session| session.said_goodbye()) {
                     if script.stays_after_goodbye {
                         self.shared.park(self.index, false);
                     }
@@ -133,10 +122,7 @@ impl Serving<'_> {
             self.events += 1;
         }
         let at = Instant::now();
-        match self
-            .shared
-            .record(self.index, |session| session.take(message, at))
-        {
+        match self.shared.record(self.index, |session| session.take(message, at)) {
             Ok(()) => Ok(true),
             Err(what) => violation(what),
         }
@@ -148,8 +134,7 @@ impl Serving<'_> {
             // 100 pieces a second, or one byte as often as the rate has it.
             let rate = rate.max(1);
             most = (rate / 100).clamp(1, most as u32) as usize;
-            self.shared
-                .pause(self.index, Duration::from_secs(most as u64) / rate);
+            self.shared.pause(self.index, Duration::from_secs(most as u64) / rate);
         }
         let patience = &mut self.shared.patience(self.index);
         match self.pipe.read(&mut self.buffer[..most], patience)? {
@@ -157,19 +142,14 @@ impl Serving<'_> {
                 self.frames.feed(&self.buffer[..n]);
                 Ok(())
             }
-            Read::Closed => Err(SessionEnd::Disconnected {
-                mid_frame: self.frames.is_mid_frame(),
-            }),
+            Read::Closed => Err(SessionEnd::Disconnected { mid_frame: self.frames.is_mid_frame() }),
             Read::NotYet => Err(SessionEnd::ByAgent),
         }
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> Result<(), SessionEnd> {
         while !bytes.is_empty() {
-            match self
-                .pipe
-                .write(bytes, &mut self.shared.patience(self.index))?
-            {
+            match self.pipe.write(bytes, &mut self.shared.patience(self.index))? {
                 0 => return Err(SessionEnd::ByAgent),
                 written => bytes = &bytes[written..],
             }

@@ -28,10 +28,7 @@ pub(crate) fn check_path(path: &Path) -> Result<(), String> {
         return Err("the pipe's path is empty".into());
     }
     if bytes.contains(&0) {
-        return Err(format!(
-            "the pipe's path {} has a NUL byte in it",
-            path.display()
-        ));
+        return Err(format!("the pipe's path {} has a NUL byte in it", path.display()));
     }
     match UnixAddr::new(path) {
         Ok(_) => Ok(()),
@@ -44,11 +41,8 @@ pub(crate) fn check_path(path: &Path) -> Result<(), String> {
 }
 
 /// The longest path of a socket in bytes: what `sockaddr_un` has, less the terminating NUL.
-const PATH_MAX: usize = if cfg!(any(target_os = "linux", target_os = "android")) {
-    107
-} else {
-    103
-};
+const PATH_MAX: usize =
+    if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
 
 pub(crate) struct Pipe {
     socket: OwnedFd,
@@ -84,9 +78,7 @@ impl Pipe {
             AgentTrust::Uid(uid) => [uid, uid],
         };
         let uid = peer_uid(&self.socket).map_err(|e| {
-            Error::UntrustedAgent(format!(
-                "the system does not say which user it runs as ({e})"
-            ))
+            Error::UntrustedAgent(format!("the system does not say which user it runs as ({e})"))
         })?;
         if trusted.contains(&uid) {
             return Ok(());
@@ -182,10 +174,7 @@ impl Pipe {
 }
 
 fn backlog_full() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::TimedOut,
-        "its backlog of connections stayed full",
-    )
+    io::Error::new(io::ErrorKind::TimedOut, "its backlog of connections stayed full")
 }
 
 /// Waits for `events`, an error or `deadline`, whichever comes first.
@@ -228,12 +217,7 @@ fn new_socket() -> io::Result<OwnedFd> {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn new_socket() -> io::Result<OwnedFd> {
-    let socket = socket(
-        AddressFamily::Unix,
-        SockType::Stream,
-        SockFlag::empty(),
-        None,
-    )?;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
     // A clone is made close-on-exec.
     let stream = std::os::unix::net::UnixStream::from(socket.try_clone()?);
     stream.set_nonblocking(true)?;
@@ -304,9 +288,7 @@ mod listener {
                 match self.socket.accept() {
                     Ok((stream, _)) => {
                         stream.set_nonblocking(true)?;
-                        return Ok(Some(Pipe {
-                            socket: stream.into(),
-                        }));
+                        return Ok(Some(Pipe { socket: stream.into() }));
                     }
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => match patience() {

@@ -29,10 +29,7 @@ thread_local! {
 }
 
 /// A serialised event but for its `seq`: `"ts_unix_ns":…,"kind":…,"payload":…}`.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "stored inline so that nothing is allocated"
-)]
+#[expect(clippy::large_enum_variant, reason = "stored inline so that nothing is allocated")]
 pub(crate) enum EventTail {
     Inline { len: u8, bytes: [u8; INLINE] },
     Heap(Box<[u8]>),
@@ -52,18 +49,12 @@ impl EventTail {
         // While a thread ends its scratch may be gone; then this one is allocated.
         let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
         scratch.clear();
-        let mut out = Bounded {
-            bytes: &mut scratch,
-            max: max_body.saturating_sub(AROUND_TAIL),
-            size: 0,
-        };
+        let mut out =
+            Bounded { bytes: &mut scratch, max: max_body.saturating_sub(AROUND_TAIL), size: 0 };
         write_tail(&mut out, kind, ts_unix_ns, payload)?;
         let size = AROUND_TAIL + out.size;
         let tail = if size > max_body {
-            Err(Error::PayloadTooLarge {
-                size,
-                max: max_body,
-            })
+            Err(Error::PayloadTooLarge { size, max: max_body })
         } else {
             Ok(Self::store(&scratch))
         };
@@ -78,10 +69,7 @@ impl EventTail {
         if tail.len() <= INLINE {
             let mut bytes = [0; INLINE];
             bytes[..tail.len()].copy_from_slice(tail);
-            Self::Inline {
-                len: tail.len() as u8,
-                bytes,
-            }
+            Self::Inline { len: tail.len() as u8, bytes }
         } else {
             Self::Heap(tail.into())
         }
@@ -181,12 +169,7 @@ mod tests {
             let payload = json!({ "text": text, "n": [1, 2.5, null] });
             let tail = EventTail::encode("acme.\"x\"\n", 17, &payload, MAX_BODY).unwrap();
             let kind = "acme.\"x\"\n".into();
-            let message = PluginMessage::Event(Event {
-                seq: 3,
-                ts_unix_ns: 17,
-                kind,
-                payload,
-            });
+            let message = PluginMessage::Event(Event { seq: 3, ts_unix_ns: 17, kind, payload });
             assert_eq!(framed(3, &tail), to_frame(&message));
         }
     }
@@ -200,13 +183,7 @@ mod tests {
         assert_eq!(frame.len(), frame::PREFIX + limit);
         let over = body(fits + 1);
         assert!(
-            matches!(
-                over,
-                Err(Error::PayloadTooLarge {
-                    size: 1001,
-                    max: 1000
-                })
-            ),
+            matches!(over, Err(Error::PayloadTooLarge { size: 1001, max: 1000 })),
             "{:?}",
             over.err()
         );
@@ -217,10 +194,7 @@ mod tests {
     fn a_limit_too_small_for_any_event_refuses_all() {
         for max in [0, 10, AROUND_TAIL] {
             let refused = EventTail::encode("k", 1, &(), max).err();
-            assert!(
-                matches!(refused, Some(Error::PayloadTooLarge { .. })),
-                "{refused:?}"
-            );
+            assert!(matches!(refused, Some(Error::PayloadTooLarge { .. })), "{refused:?}");
         }
     }
 

@@ -46,10 +46,7 @@ impl std::fmt::Display for BadFrame {
         match self {
             Self::Empty => f.write_str("a frame without a body"),
             Self::TooLong(length) => {
-                write!(
-                    f,
-                    "a frame of {length} bytes, where the limit is {MAX_BODY}"
-                )
+                write!(f, "a frame of {length} bytes, where the limit is {MAX_BODY}")
             }
         }
     }
@@ -151,11 +148,7 @@ mod tests {
             let whole = ends.iter().filter(|end| **end <= written).count() as u64;
             assert_eq!(count_whole(&stream, written), whole, "{written} bytes");
             // The last body may lie elsewhere.
-            assert_eq!(
-                count_whole(&stream[..17], written),
-                whole,
-                "{written} bytes"
-            );
+            assert_eq!(count_whole(&stream[..17], written), whole, "{written} bytes");
         }
     }
 }

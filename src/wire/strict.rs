@@ -20,27 +20,15 @@ where
     W: io::Write,
     T: Serialize + ?Sized,
 {
-    let mut strict = Strict {
-        depth: 0,
-        half_written: false,
-        refusal: None,
-    };
+    let mut strict = Strict { depth: 0, half_written: false, refusal: None };
     let mut serializer = serde_json::Serializer::with_formatter(out, &mut strict);
     let result = payload.serialize(&mut serializer);
-    let Strict {
-        depth,
-        half_written,
-        refusal,
-    } = strict;
+    let Strict { depth, half_written, refusal } = strict;
     if let Some(refusal) = refusal {
         return Err(refusal);
     }
     result?;
-    if half_written || depth > 0 {
-        Err(swallowed())
-    } else {
-        Ok(())
-    }
+    if half_written || depth > 0 { Err(swallowed()) } else { Ok(()) }
 }
 
 /// Follows the structure as it is written, and keeps the first refusal.
@@ -67,11 +55,7 @@ impl Strict {
     fn descend(&mut self) -> io::Result<()> {
         self.half_written = false;
         self.depth += 1;
-        if self.depth > MAX_PAYLOAD_DEPTH {
-            Err(self.refuse(too_deep()))
-        } else {
-            Ok(())
-        }
+        if self.depth > MAX_PAYLOAD_DEPTH { Err(self.refuse(too_deep())) } else { Ok(()) }
     }
 
     fn ascend(&mut self) -> io::Result<()> {
@@ -90,9 +74,7 @@ impl Strict {
 }
 
 fn too_deep() -> Error {
-    Error::PayloadTooDeep {
-        max: MAX_PAYLOAD_DEPTH,
-    }
+    Error::PayloadTooDeep { max: MAX_PAYLOAD_DEPTH }
 }
 
 fn swallowed() -> Error {
@@ -238,10 +220,7 @@ mod tests {
             let text = serde_json::to_string(&nested(levels)).unwrap();
             assert_eq!(result.is_ok(), agent_takes(&text), "{levels} levels");
             if levels > MAX_PAYLOAD_DEPTH {
-                assert!(
-                    matches!(result, Err(Error::PayloadTooDeep { max: 126 })),
-                    "{result:?}"
-                );
+                assert!(matches!(result, Err(Error::PayloadTooDeep { max: 126 })), "{result:?}");
             }
         }
     }
@@ -323,9 +302,6 @@ mod tests {
             let mine = check_fragment(text, MAX_PAYLOAD_DEPTH);
             assert_eq!(mine.is_ok(), agent_takes(text), "{text}: {mine:?}");
         }
-        assert!(matches!(
-            check_fragment(&deep(3), 2),
-            Err(Error::PayloadTooDeep { .. })
-        ));
+        assert!(matches!(check_fragment(&deep(3), 2), Err(Error::PayloadTooDeep { .. })));
     }
 }
