@@ -37,9 +37,9 @@ pub struct Stats {
     pub queued: usize,
     /// The most events that the queue held when the writer looked.
     pub queue_high_water: usize,
-    /// How often an `emit` had to wait for room.
+    /// How often an `emit` had to wait for room, those that still wait included.
     pub waits: u64,
-    /// The longest such wait.
+    /// The longest such wait that has ended.
     pub longest_wait: Duration,
     /// Bytes handed to the operating system after hello, those of torn frames included.
     pub bytes_sent: u64,

@@ -131,7 +131,6 @@ impl Room {
     }
 
     fn waited(&self, since: Instant) {
-        self.waits.fetch_add(1, Ordering::Relaxed);
         let waited = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.longest_wait_ns.fetch_max(waited, Ordering::Relaxed);
     }
@@ -244,6 +243,8 @@ impl Queue {
             }
             if since.is_none() {
                 since = Some(Instant::now());
+                // Counted at its start, so that one that does not end shows.
+                self.room.waits.fetch_add(1, Ordering::Relaxed);
                 // It may be lingering.
                 self.bell.ring();
             }

@@ -1,0 +1,136 @@
+//! `flush`: what it waits for, and what it says when that does not come.
+
+mod common;
+
+use std::thread;
+use std::time::Duration;
+
+use common::{LIMIT, metadata, runner, watched};
+use serde_json::json;
+use wedr_plugin_sdk::testing::{Script, TestAgent};
+use wedr_plugin_sdk::{Error, Overflow};
+
+const SHORT: Duration = Duration::from_millis(20);
+
+#[test]
+fn it_returns_once_everything_is_sent_however_long_the_linger() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        runner(&agent)
+            .linger(10 * LIMIT)
+            .run_with(metadata(), |sink, _| {
+                sink.flush(LIMIT)?;
+                for n in 1..=100 {
+                    sink.emit("test.n", json!({ "n": n }))?;
+                    sink.flush(LIMIT)?;
+                    let stats = sink.stats();
+                    assert_eq!((stats.sent, stats.queued), (n, 0));
+                }
+                Ok(())
+            })
+            .unwrap();
+    });
+}
+
+#[test]
+fn from_eight_threads_in_a_flood_each_sees_its_own_events_sent() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        runner(&agent)
+            .channel_capacity(64)
+            .run_with(metadata(), |sink, _| {
+                thread::scope(|scope| {
+                    for _ in 0..8 {
+                        scope.spawn(|| {
+                            for n in 1..=200 {
+                                sink.emit("test.n", json!({ "n": n })).unwrap();
+                                if n % 20 == 0 {
+                                    sink.flush(LIMIT).unwrap();
+                                    assert!(sink.stats().sent >= n);
+                                }
+                            }
+                        });
+                    }
+                });
+                sink.flush(LIMIT)?;
+                assert_eq!(sink.stats().sent, 1600);
+                Ok(())
+            })
+            .unwrap();
+    });
+}
+
+#[test]
+fn with_a_stalled_agent_it_times_out_and_the_events_still_arrive() {
+    watched(|| {
+        let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();
+        let mut accepted = 0;
+        runner(&agent)
+            .overflow(Overflow::Refuse)
+            .drain_timeout(LIMIT)
+            .run_with(metadata(), |sink, _| {
+                while sink.event("test.n").try_emit(&json!("x".repeat(200))).is_ok() {
+                    accepted += 1;
+                }
+                let flushed = sink.flush(SHORT);
+                assert!(matches!(flushed, Err(Error::FlushTimeout(SHORT))), "{flushed:?}");
+                agent.resume();
+                sink.flush(LIMIT)
+            })
+            .unwrap();
+        let session = agent.ended_session(LIMIT).unwrap();
+        assert_eq!(session.events().count(), accepted);
+        assert_eq!(session.missing_seqs(), 0);
+    });
+}
+
+#[test]
+fn after_the_loss_of_the_pipe_it_says_so() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        let result = runner(&agent).run_with(metadata(), |sink, ctx| {
+            agent.disconnect();
+            ctx.wait_for_shutdown();
+            assert!(sink.flush(LIMIT).unwrap_err().is_disconnected());
+            Ok(())
+        });
+        assert!(result.unwrap_err().is_disconnected());
+    });
+}
+
+#[test]
+fn after_the_shutdown_it_waits_for_the_drain() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        runner(&agent)
+            .run_with(metadata(), |sink, ctx| {
+                for _ in 0..1000 {
+                    sink.emit("test.n", json!({}))?;
+                }
+                ctx.shutdown_handle().shutdown();
+                sink.flush(LIMIT)?;
+                assert_eq!(sink.stats().sent, 1000);
+                Ok(())
+            })
+            .unwrap();
+    });
+}
+
+#[test]
+fn after_a_drain_that_ran_out_of_time_it_says_how_many_were_lost() {
+    watched(|| {
+        let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();
+        let result = runner(&agent).drain_timeout(SHORT).overflow(Overflow::Refuse).run_with(
+            metadata(),
+            |sink, ctx| {
+                while sink.event("test.n").try_emit(&json!("x".repeat(200))).is_ok() {}
+                ctx.shutdown_handle().shutdown();
+                let flushed = sink.flush(LIMIT);
+                let lost = sink.stats().undelivered;
+                assert!(matches!(flushed, Err(Error::Undelivered { count }) if count == lost));
+                Ok(())
+            },
+        );
+        assert!(matches!(result, Err(Error::Undelivered { .. })), "{result:?}");
+    });
+}

@@ -1,0 +1,229 @@
+//! A full queue: who waits, who is refused, and how the agent learns of it.
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use common::{LIMIT, metadata, runner, watched};
+use serde_json::json;
+use wedr_plugin_sdk::testing::{PluginMessage, RecordedSession, Script, SessionEnd, TestAgent};
+use wedr_plugin_sdk::{Error, EventSink, Overflow, Runner, SessionReport};
+
+const CAPACITY: usize = 16;
+
+/// An agent that reads one event and then nothing until it is resumed.
+fn stalled_agent() -> TestAgent {
+    TestAgent::with(Script::new().stop_reading_after(1)).unwrap()
+}
+
+fn small_queue(agent: &TestAgent, overflow: Overflow) -> Runner {
+    runner(agent).channel_capacity(CAPACITY).overflow(overflow).drain_timeout(LIMIT)
+}
+
+/// Emits until the pipe, the writer's hand and the queue are full; returns how many went in.
+fn fill(sink: &EventSink) -> u64 {
+    let filler = json!({ "filler": "x".repeat(100) });
+    for n in 0.. {
+        // Room for a moment is none: what the writer takes next makes it.
+        let patient = Duration::from_millis(300);
+        match sink.event("test.filler").emit_timeout(&filler, patient) {
+            Ok(()) => {}
+            Err(Error::QueueFull) => return n,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    unreachable!("the pipe has an end")
+}
+
+fn reported(runner: Runner) -> (Runner, mpsc::Receiver<SessionReport>) {
+    let (send, report) = mpsc::channel();
+    (runner.on_close(move |report| send.send(report.clone()).unwrap()), report)
+}
+
+fn ended(agent: &TestAgent) -> RecordedSession {
+    let session = agent.ended_session(LIMIT).expect("the session ends");
+    assert_eq!(session.end, Some(SessionEnd::Goodbye));
+    session
+}
+
+#[test]
+fn refusals_are_counted_and_show_as_a_gap() {
+    watched(|| {
+        let agent = stalled_agent();
+        let (runner, report) = reported(small_queue(&agent, Overflow::Refuse));
+        let mut accepted = 0;
+        runner
+            .run_with(metadata(), |sink, _| {
+                accepted = fill(sink);
+                for _ in 0..5 {
+                    let refused = sink.emit("test.refused", json!({}));
+                    assert!(matches!(refused, Err(Error::QueueFull)), "{refused:?}");
+                }
+                assert_eq!(sink.stats().refused, 5);
+                agent.resume();
+                sink.flush(LIMIT)?;
+                sink.emit("test.after", json!({}))?;
+                accepted += 1;
+                Ok(())
+            })
+            .unwrap();
+        let session = ended(&agent);
+        assert_eq!(session.events().count() as u64, accepted);
+        assert_eq!(session.missing_seqs(), 5);
+        assert_eq!(session.events().last().unwrap().seq, accepted - 1 + 5);
+        let stats = report.recv().unwrap().stats;
+        assert_eq!((stats.sent, stats.refused, stats.undelivered), (accepted, 5, 0));
+    });
+}
+
+#[test]
+fn a_gap_at_the_very_end_is_shown_by_a_heartbeat() {
+    watched(|| {
+        let agent = stalled_agent();
+        let mut accepted = 0;
+        small_queue(&agent, Overflow::Refuse)
+            .heartbeat(None)
+            .run_with(metadata(), |sink, _| {
+                accepted = fill(sink);
+                for _ in 0..3 {
+                    sink.emit("test.refused", json!({})).unwrap_err();
+                }
+                agent.resume();
+                Ok(())
+            })
+            .unwrap();
+        let session = ended(&agent);
+        assert_eq!(session.missing_seqs(), 3);
+        // The refusals came before the last events were taken, or after: the number tells.
+        let numbered = session.received.iter().rev().find_map(|r| match &r.message {
+            PluginMessage::Event(event) => Some(event.seq),
+            PluginMessage::Heartbeat { seq } => Some(*seq),
+            _ => None,
+        });
+        let heartbeats = session.heartbeats().count() as u64;
+        assert_eq!(numbered, Some(accepted + 3 + heartbeats - 1));
+    });
+}
+
+#[test]
+fn an_emit_that_may_try_again_is_no_refusal() {
+    watched(|| {
+        let agent = stalled_agent();
+        let (runner, report) = reported(small_queue(&agent, Overflow::Refuse));
+        runner
+            .run_with(metadata(), |sink, _| {
+                fill(sink);
+                let tried = sink.event("test.try").try_emit(&json!({}));
+                assert!(matches!(tried, Err(Error::QueueFull)), "{tried:?}");
+                let short = Duration::from_millis(1);
+                let waited = sink.event("test.try").emit_timeout(&json!({}), short);
+                assert!(matches!(waited, Err(Error::QueueFull)), "{waited:?}");
+                agent.resume();
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(ended(&agent).missing_seqs(), 0);
+        assert_eq!(report.recv().unwrap().stats.refused, 0);
+    });
+}
+
+#[test]
+fn a_blocked_emit_loses_nothing_and_goes_on_when_the_agent_does() {
+    watched(|| {
+        let agent = stalled_agent();
+        let (runner, report) = reported(small_queue(&agent, Overflow::Block));
+        runner
+            .run_with(metadata(), |sink, _| {
+                let before = fill(sink);
+                let waits = sink.stats().waits;
+                std::thread::scope(|scope| {
+                    let blocked = scope.spawn(|| sink.emit("test.blocked", json!({})));
+                    while sink.stats().waits == waits {
+                        std::thread::yield_now();
+                    }
+                    assert!(!blocked.is_finished());
+                    agent.resume();
+                    blocked.join().unwrap()
+                })?;
+                assert!(agent.wait_for_events(before as usize + 1, LIMIT));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(ended(&agent).missing_seqs(), 0);
+        assert!(report.recv().unwrap().stats.waits >= 1);
+    });
+}
+
+#[test]
+fn the_queue_holds_what_it_says_and_the_high_water_mark_shows_it() {
+    watched(|| {
+        let agent = stalled_agent();
+        let (runner, report) = reported(small_queue(&agent, Overflow::Refuse));
+        runner
+            .run_with(metadata(), |sink, _| {
+                fill(sink);
+                assert!(sink.stats().queued >= CAPACITY);
+                agent.resume();
+                Ok(())
+            })
+            .unwrap();
+        let stats = report.recv().unwrap().stats;
+        assert_eq!((stats.queue_high_water, stats.queued), (CAPACITY, 0));
+    });
+}
+
+#[test]
+fn a_thread_that_unwinds_never_waits() {
+    struct EmitsWhenDropped<'a>(&'a EventSink, &'a mut Option<Error>);
+    impl Drop for EmitsWhenDropped<'_> {
+        fn drop(&mut self) {
+            *self.1 = self.0.emit("test.last_words", json!({})).err();
+        }
+    }
+    watched(|| {
+        let agent = stalled_agent();
+        let (runner, report) = reported(small_queue(&agent, Overflow::Block));
+        runner
+            .run_with(metadata(), |sink, _| {
+                fill(sink);
+                let mut said = None;
+                let unwound = catch_unwind(AssertUnwindSafe(|| {
+                    let _emits = EmitsWhenDropped(sink, &mut said);
+                    panic!("on purpose");
+                }));
+                assert!(unwound.is_err());
+                assert!(matches!(said, Some(Error::QueueFull)), "{said:?}");
+                agent.resume();
+                Ok(())
+            })
+            .unwrap();
+        // The caller could not know, so the agent does.
+        assert_eq!(ended(&agent).missing_seqs(), 1);
+        assert_eq!(report.recv().unwrap().stats.refused, 1);
+    });
+}
+
+#[test]
+fn events_larger_than_the_byte_budget_pass_one_by_one() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        runner(&agent)
+            .max_queued_bytes(1)
+            .run_with(metadata(), |sink, _| {
+                std::thread::scope(|scope| {
+                    for _ in 0..4 {
+                        scope.spawn(|| {
+                            for _ in 0..50 {
+                                sink.emit("test.long", json!("x".repeat(5000))).unwrap();
+                            }
+                        });
+                    }
+                });
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(ended(&agent).events().count(), 200);
+    });
+}
