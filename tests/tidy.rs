@@ -1,0 +1,76 @@
+//! The house keeps its floors: a module imports only from those below its own, as
+//! docs/architecture.md has them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floors by module, from the table in docs/architecture.md.
+fn floors() -> BTreeMap<String, u32> {
+    let page = fs::read_to_string("docs/architecture.md").unwrap();
+    let mut floors = BTreeMap::new();
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let Ok(floor) = cells[1].parse() else { continue };
+        for module in cells[2].split(", ") {
+            floors.insert(module.trim_matches('`').to_owned(), floor);
+        }
+    }
+    floors
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let below = folders.iter().flat_map(|folder| sources(folder));
+    files
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|e| e == "rs"))
+        .chain(below)
+        .collect()
+}
+
+/// The top-level module that a file under src belongs to.
+fn module(file: &Path) -> String {
+    let first = file.strip_prefix("src").unwrap().components().next().unwrap();
+    Path::new(&first).file_stem().unwrap().to_str().unwrap().to_owned()
+}
+
+/// The top-level modules that a source names as `crate::module::…`. Comments may look up.
+fn imports(source: &str) -> Vec<&str> {
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let paths = code.flat_map(|line| line.split("crate::").skip(1));
+    let end =
+        |path: &str| path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len());
+    paths
+        .map(|path| &path[..end(path)])
+        .filter(|name| name.starts_with(char::is_lowercase))
+        .collect()
+}
+
+#[test]
+fn modules_import_from_floors_below_their_own() {
+    let floors = floors();
+    let mut seen = Vec::new();
+    for file in sources(Path::new("src")) {
+        let own = module(&file);
+        let floor = *floors.get(&own).unwrap_or_else(|| panic!("{own} stands on no floor"));
+        for import in imports(&fs::read_to_string(&file).unwrap()) {
+            let below =
+                *floors.get(import).unwrap_or_else(|| panic!("{import} stands on no floor"));
+            assert!(
+                import == own || below < floor,
+                "{}, on floor {floor}, imports {import}, on floor {below}",
+                file.display()
+            );
+            seen.push(import.to_owned());
+        }
+        if !seen.contains(&own) {
+            seen.push(own);
+        }
+    }
+    for module in floors.keys() {
+        assert!(seen.contains(module), "{module} is in the table and not in src");
+    }
+    assert!(seen.len() > 50, "only {} imports were found", seen.len());
+}
