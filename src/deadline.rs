@@ -29,11 +29,6 @@ impl Deadline {
         self.0.is_some_and(|at| at <= now)
     }
 
-    /// The time left: zero once it has passed, `None` if it never will.
-    pub(crate) fn remaining(self) -> Option<Duration> {
-        self.0.map(|at| at.saturating_duration_since(Instant::now()))
-    }
-
     pub(crate) fn earlier(self, other: Self) -> Self {
         match (self.0, other.0) {
             (Some(a), Some(b)) => Self(Some(a.min(b))),
@@ -50,7 +45,6 @@ mod tests {
     fn a_span_too_long_for_the_clock_never_ends() {
         assert_eq!(Deadline::after(Duration::MAX), Deadline::NEVER);
         assert!(!Deadline::NEVER.has_passed());
-        assert_eq!(Deadline::NEVER.remaining(), None);
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub(crate) fn shake_hands(
     loop {
         match pipe.read(&mut chunk, patience) {
             Ok(Read::Bytes(n)) => answer.feed(&chunk[..n]),
-            Ok(Read::NotYet) if shutdown.is_requested() => return Ok(None),
+            Ok(Read::NotYet | Read::Closed) | Err(_) if shutdown.is_requested() => return Ok(None),
             Ok(Read::NotYet) => return Err(Error::HandshakeTimeout(timeout)),
             Ok(Read::Closed) | Err(_) => return Err(Error::HandshakeClosed),
         }

@@ -13,7 +13,7 @@ use crate::shutdown::Shutdown;
 /// once.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What a body gets to return in when a further signal has come, before the process is ended.
-const GRACE: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_millis(250);
 /// By convention 128 + SIGINT.
 const EXIT_STATUS: i32 = 130;
 

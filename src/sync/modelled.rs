@@ -9,39 +9,71 @@ use std::time::Instant;
 
 pub(crate) use crossbeam_channel::{TryRecvError, TrySendError};
 pub(crate) use loom::sync::atomic::fence;
+use loom::thread::ThreadId;
 /// Not loom's, which has no `Weak` and no `dyn`: counting references is not what is checked.
 pub(crate) use std::sync::Arc;
 
 use super::Ordering;
 
-/// An atomic whose every access is a race with every other.
+/// An atomic that no interleaving is missed of.
 ///
-/// loom 0.7 takes two loads to be independent, and compares an access only with the last one: a
-/// thread that loads and then stores hides from its store that others have loaded before, and
-/// interleavings are never run (tokio-rs/loom#166, #392). Here each access first notifies a
-/// condvar that nobody waits on, which changes nothing, and depends on all before it.
+/// loom 0.7 compares an access only with the last one that matters to it. A thread that loads and
+/// then stores thus hides from its store that others have loaded before, and that the store might
+/// come first is never tried (tokio-rs/loom#166, #392). So every thread that loads has an object
+/// of its own here, which nothing but its loads and the stores of others touch. What touches it
+/// is a `notify_one` without anybody waiting: it changes nothing, and orders nothing but the
+/// search.
 #[derive(Debug, Default)]
 struct Raced<A> {
     atomic: A,
-    accesses: loom::sync::Condvar,
+    loaded_by: std::sync::Mutex<Vec<(ThreadId, Arc<loom::sync::Condvar>)>>,
+}
+
+impl<A> Raced<A> {
+    fn new(atomic: A) -> Self {
+        Self { atomic, loaded_by: std::sync::Mutex::default() }
+    }
+
+    fn to_load(&self) -> &A {
+        let me = loom::thread::current().id();
+        let mut loaded_by = self.loaded_by.lock().unwrap();
+        let mine = loaded_by.iter().find(|(thread, _)| *thread == me);
+        let mine = mine.map(|(_, touched)| Arc::clone(touched)).unwrap_or_else(|| {
+            let touched = Arc::new(loom::sync::Condvar::new());
+            loaded_by.push((me, Arc::clone(&touched)));
+            touched
+        });
+        drop(loaded_by);
+        mine.notify_one();
+        &self.atomic
+    }
+
+    fn to_store(&self) -> &A {
+        let me = loom::thread::current().id();
+        let loaded_by = self.loaded_by.lock().unwrap().clone();
+        for (_, touched) in loaded_by.iter().filter(|(thread, _)| *thread != me) {
+            touched.notify_one();
+        }
+        &self.atomic
+    }
 }
 
 macro_rules! raced {
-    ($($name:ident: $value:ty { $($method:ident($($arg:ident: $type:ty),*) -> $result:ty;)* })*) => {$(
+    ($($name:ident: $value:ty { $($store:ident($($arg:ident: $type:ty),*) -> $result:ty;)* })*) => {$(
         #[derive(Debug, Default)]
         pub(crate) struct $name(Raced<loom::sync::atomic::$name>);
 
         impl $name {
             pub(crate) fn new(value: $value) -> Self {
-                Self(Raced {
-                    atomic: loom::sync::atomic::$name::new(value),
-                    accesses: loom::sync::Condvar::new(),
-                })
+                Self(Raced::new(loom::sync::atomic::$name::new(value)))
             }
 
-            $(pub(crate) fn $method(&self, $($arg: $type),*) -> $result {
-                self.0.accesses.notify_one();
-                self.0.atomic.$method($($arg),*)
+            pub(crate) fn load(&self, order: Ordering) -> $value {
+                self.0.to_load().load(order)
+            }
+
+            $(pub(crate) fn $store(&self, $($arg: $type),*) -> $result {
+                self.0.to_store().$store($($arg),*)
             })*
         }
     )*};
@@ -49,16 +81,12 @@ macro_rules! raced {
 
 raced! {
     AtomicBool: bool {
-        load(order: Ordering) -> bool;
         store(value: bool, order: Ordering) -> ();
     }
     AtomicU32: u32 {
-        load(order: Ordering) -> u32;
-        store(value: u32, order: Ordering) -> ();
         swap(value: u32, order: Ordering) -> u32;
     }
     AtomicU64: u64 {
-        load(order: Ordering) -> u64;
         store(value: u64, order: Ordering) -> ();
         fetch_add(value: u64, order: Ordering) -> u64;
         fetch_or(value: u64, order: Ordering) -> u64;
@@ -66,11 +94,18 @@ raced! {
         compare_exchange(from: u64, to: u64, ok: Ordering, err: Ordering) -> Result<u64, u64>;
     }
     AtomicUsize: usize {
-        load(order: Ordering) -> usize;
         store(value: usize, order: Ordering) -> ();
         fetch_or(value: usize, order: Ordering) -> usize;
         fetch_sub(value: usize, order: Ordering) -> usize;
         compare_exchange(from: usize, to: usize, ok: Ordering, err: Ordering) -> Result<usize, usize>;
+    }
+}
+
+impl AtomicU32 {
+    /// Swaps, since loom 0.7 has no one order of the stores and swaps of an atomic: a swap may
+    /// miss a store that it comes after (tokio-rs/loom#282).
+    pub(crate) fn store(&self, value: u32, order: Ordering) {
+        self.swap(value, order);
     }
 }
 
@@ -128,19 +163,24 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// `parking_lot::Condvar`: waits on a borrowed guard.
-pub(crate) struct Condvar(loom::sync::Condvar);
+/// `parking_lot::Condvar`: waits on a borrowed guard, and says whom it woke.
+pub(crate) struct Condvar {
+    condvar: loom::sync::Condvar,
+    /// Right whenever the mutex is held. Not loom's: the threads do not meet on it.
+    waiting: std::sync::atomic::AtomicUsize,
+}
 
 pub(crate) struct WaitTimeoutResult;
 
 impl Condvar {
     pub(crate) fn new() -> Self {
-        Self(loom::sync::Condvar::new())
+        Self { condvar: loom::sync::Condvar::new(), waiting: 0.into() }
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         let held = guard.0.take().unwrap();
-        guard.0 = Some(self.0.wait(held).unwrap());
+        guard.0 = Some(self.condvar.wait(held).unwrap());
     }
 
     pub(crate) fn wait_until<T>(
@@ -152,12 +192,15 @@ impl Condvar {
         WaitTimeoutResult
     }
 
-    pub(crate) fn notify_one(&self) {
-        self.0.notify_one();
+    pub(crate) fn notify_one(&self) -> bool {
+        self.condvar.notify_one();
+        let one_less = |n: usize| n.checked_sub(1);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 
     pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
+        self.condvar.notify_all();
+        self.waiting.store(0, Ordering::Relaxed);
     }
 }
 

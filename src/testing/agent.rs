@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::record::RecordedSession;
+use super::record::{RecordedSession, SessionEnd};
 use super::script::Script;
 use super::serve::serve;
 use crate::deadline::Deadline;
@@ -224,6 +224,10 @@ fn listen(listener: &mut Listener, shared: &Shared) {
 fn session(shared: &Shared, index: usize, mut pipe: Pipe) {
     let end = serve(shared, index, &mut pipe);
     // First closed, then said to be.
-    drop(pipe);
+    if end == SessionEnd::ByAgent {
+        pipe.disconnect();
+    } else {
+        drop(pipe);
+    }
     shared.record(index, |session| session.end = Some(end));
 }

@@ -15,7 +15,8 @@
 //! * `Pipe::wait_closed` waits until the agent has closed the pipe.
 //! * Dropping a `Pipe` closes it.
 //! * `Listener` (feature `test-util`) is the other end, for the test agent; it may be connected
-//!   to as soon as it is made.
+//!   to as soon as it is made. `Pipe::disconnect` closes that end as the agent does, with no
+//!   regard to what the plugin has not read yet.
 //!
 //! `patience` is asked every time before something is waited for: it returns until when to wait
 //! before it is asked again, or `None` to give up.
@@ -27,8 +28,13 @@ mod unix;
 #[cfg(unix)]
 use unix as sys;
 
-#[cfg(not(unix))]
-compile_error!("wedr-plugin-sdk has no transport for this platform yet");
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+use windows as sys;
+
+#[cfg(not(any(unix, windows)))]
+compile_error!("wedr-plugin-sdk has transports for Unix and Windows only");
 
 pub(crate) use sys::{DEFAULT_PATH, Pipe, check_path};
 #[cfg(feature = "test-util")]

@@ -60,8 +60,9 @@ impl Pipe {
                 Err(Errno::EAGAIN) => match patience() {
                     None => return Err(backlog_full()),
                     Some(deadline) => {
-                        let interval = Deadline::after(BACKLOG_INTERVAL).earlier(deadline);
-                        std::thread::sleep(interval.remaining().unwrap_or(BACKLOG_INTERVAL));
+                        let now = Instant::now();
+                        let left = deadline.instant().map(|at| at.saturating_duration_since(now));
+                        std::thread::sleep(left.unwrap_or(BACKLOG_INTERVAL).min(BACKLOG_INTERVAL));
                     }
                 },
                 Err(e) => return Err(e.into()),
@@ -268,6 +269,13 @@ mod listener {
         let _ = std::fs::remove_file(path);
         if let Some(folder) = path.parent() {
             let _ = std::fs::remove_dir(folder);
+        }
+    }
+
+    impl Pipe {
+        /// A socket's buffer outlives its other end, so this is a close like any other.
+        pub(crate) fn disconnect(self) {
+            drop(self);
         }
     }
 

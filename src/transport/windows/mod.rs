@@ -1,0 +1,289 @@
+//! A Windows named pipe, with overlapped reads and writes.
+//!
+//! A synchronous handle would not do: Windows does one operation at a time on it, so that a
+//! pending read holds up every write. Raw error codes are matched, since std maps several of
+//! these to `Uncategorized` or to a kind that means something else.
+
+#![allow(unsafe_code)]
+
+mod operation;
+mod owner;
+
+#[cfg(feature = "test-util")]
+mod listener;
+
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io;
+use std::ops::Range;
+use std::os::windows::ffi::OsStrExt;
+use std::os::windows::fs::OpenOptionsExt;
+use std::os::windows::io::{AsHandle, OwnedHandle};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use windows_sys::Win32::Foundation::{
+    ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED,
+};
+use windows_sys::Win32::Storage::FileSystem::{FILE_FLAG_OVERLAPPED, SECURITY_IDENTIFICATION};
+use windows_sys::Win32::System::Pipes::WaitNamedPipeW;
+
+use super::{AgentTrust, Closed, Patience, Read};
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use operation::Operation;
+
+#[cfg(feature = "test-util")]
+pub(crate) use listener::{Listener, remove, temporary_path};
+
+pub(crate) const DEFAULT_PATH: &str = r"\\.\pipe\WazabiEDR_plugin";
+
+const PREFIX: &str = r"\\.\pipe\";
+/// The longest name of a pipe in UTF-16 units, its prefix included, as `CreateNamedPipe` has it.
+const PATH_MAX: usize = 256;
+/// What one write hands over at most, in bytes: the size of the agent's pipe buffers.
+const BUFFER: usize = 64 << 10;
+/// How many reads stand at once, and how many bytes each takes. The agent's reject comes as two
+/// writes, and as many reads must stand by then.
+const READS: usize = 4;
+const READ: usize = 16 << 10;
+/// How long to wait at once for an instance of the pipe to come free.
+const BUSY_SLICE: Duration = Duration::from_millis(100);
+
+/// Anything else could name a pipe on another machine, and send it the user's credentials.
+pub(crate) fn check_path(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let name = path.to_str().and_then(|path| path.strip_prefix(PREFIX));
+    let Some(name) = name else {
+        return Err(format!("{shown} is no local pipe: it must be {PREFIX}NAME"));
+    };
+    if name.is_empty() || name.contains(['\\', '/', '\0']) {
+        return Err(format!(
+            "{shown} names no pipe: after {PREFIX} comes one name, without \\, / or NUL"
+        ));
+    }
+    let length = path.as_os_str().encode_wide().count();
+    if length > PATH_MAX {
+        return Err(format!(
+            "the pipe's path has {length} characters, and may have {PATH_MAX}: {shown}"
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) struct Pipe {
+    file: Arc<OwnedHandle>,
+    /// In the order they were posted, which is the order they complete in. They stand from before
+    /// hello is written: the agent disconnects right after a reject, and what no read has taken
+    /// by then is discarded. Later they complete as soon as the other end closes.
+    reads: VecDeque<Standing>,
+    writing: Operation,
+}
+
+struct Standing {
+    operation: Operation,
+    state: State,
+}
+
+/// What has become of a read.
+enum State {
+    Pending,
+    /// Bytes of its buffer that nobody has asked for yet.
+    Unread(Range<usize>),
+    Closed,
+}
+
+impl Pipe {
+    pub(crate) fn connect(path: &Path, patience: Patience<'_>) -> io::Result<Self> {
+        let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+        loop {
+            let opened = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(FILE_FLAG_OVERLAPPED)
+                // Whoever has taken the agent's name may learn who the plugin is, not act as it.
+                .security_qos_flags(SECURITY_IDENTIFICATION)
+                .open(path);
+            match opened {
+                Ok(file) => return Self::new(Arc::new(file.into())),
+                Err(e) if is(&e, ERROR_PIPE_BUSY) => match patience() {
+                    None => {
+                        let busy = "every instance of the pipe stayed busy";
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, busy));
+                    }
+                    Some(deadline) => {
+                        let slice = Deadline::after(BUSY_SLICE).earlier(deadline);
+                        // SAFETY: `wide` is a NUL-terminated string that outlives the call.
+                        // Whether it succeeded shows in the next attempt to open.
+                        unsafe { WaitNamedPipeW(wide.as_ptr(), operation::milliseconds(slice)) };
+                    }
+                },
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Takes over one end of a connected pipe, and posts its reads at once.
+    fn new(file: Arc<OwnedHandle>) -> io::Result<Self> {
+        let writing = Operation::new(Arc::clone(&file), BUFFER)?;
+        let mut pipe = Self { file, reads: VecDeque::with_capacity(READS), writing };
+        for _ in 0..READS {
+            let operation = Operation::new(Arc::clone(&pipe.file), READ)?;
+            pipe.post_read(operation)?;
+        }
+        Ok(pipe)
+    }
+
+    pub(crate) fn check_agent(&self, trust: AgentTrust) -> Result<()> {
+        match trust {
+            AgentTrust::Any => Ok(()),
+            AgentTrust::OwnerOrRoot => {
+                owner::check(self.file.as_handle()).map_err(Error::UntrustedAgent)
+            }
+        }
+    }
+
+    pub(crate) fn read(&mut self, into: &mut [u8], patience: Patience<'_>) -> io::Result<Read> {
+        loop {
+            self.look()?;
+            let first = &mut self.reads[0];
+            match &mut first.state {
+                State::Closed => return Ok(Read::Closed),
+                State::Unread(range) => {
+                    if range.start == range.end {
+                        self.repost_first()?;
+                        continue;
+                    }
+                    let n = range.len().min(into.len());
+                    into[..n].copy_from_slice(&first.operation.buffer()[range.start..][..n]);
+                    range.start += n;
+                    if range.start == range.end {
+                        self.repost_first()?;
+                    }
+                    return Ok(Read::Bytes(n));
+                }
+                State::Pending => match patience() {
+                    None => return Ok(Read::NotYet),
+                    Some(deadline) => first.operation.wait(deadline)?,
+                },
+            }
+        }
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8], patience: Patience<'_>) -> io::Result<usize> {
+        self.writing.start_write(bytes)?;
+        while !self.writing.is_done()? {
+            match patience() {
+                // It may report 0 although some bytes were read at the other end: nothing may be
+                // written after it.
+                None => return self.writing.cancel().or(Ok(0)),
+                Some(deadline) => self.writing.wait(deadline)?,
+            }
+        }
+        self.writing.result()
+    }
+
+    pub(crate) fn check_peer(&mut self) -> io::Result<()> {
+        // At most one read: an agent that talks all the time must not hold the writer.
+        self.throw_away()?;
+        match self.reads[0].state {
+            State::Closed => Err(io::Error::from_raw_os_error(ERROR_BROKEN_PIPE.cast_signed())),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn wait_closed(&mut self, patience: Patience<'_>) -> Closed {
+        loop {
+            match (self.throw_away(), &self.reads[0].state) {
+                (Ok(()), State::Closed) => return Closed::Orderly,
+                (Ok(()), State::Unread(_)) => continue,
+                (Ok(()), State::Pending) => {}
+                (Err(_), _) => return Closed::Abruptly,
+            }
+            match patience() {
+                None => return Closed::NotYet,
+                Some(deadline) => {
+                    if self.reads[0].operation.wait(deadline).is_err() {
+                        return Closed::Abruptly;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets what the first read has taken, if anything, and looks at the next.
+    fn throw_away(&mut self) -> io::Result<()> {
+        self.look()?;
+        if let State::Unread(_) = self.reads[0].state {
+            self.repost_first()?;
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// Notes what has become of the first read, without waiting.
+    fn look(&mut self) -> io::Result<()> {
+        let first = &mut self.reads[0];
+        if matches!(first.state, State::Pending) && first.operation.is_done()? {
+            // Somebody may have written nothing, which a pipe passes on as 0 bytes.
+            first.state = match first.operation.result() {
+                Ok(n) => State::Unread(0..n),
+                Err(e) if says_closed(&e) => State::Closed,
+                Err(e) => return Err(e),
+            };
+        }
+        Ok(())
+    }
+
+    fn repost_first(&mut self) -> io::Result<()> {
+        match self.reads.pop_front() {
+            Some(first) => self.post_read(first.operation),
+            None => Ok(()),
+        }
+    }
+
+    fn post_read(&mut self, mut operation: Operation) -> io::Result<()> {
+        let state = match operation.start_read() {
+            Ok(()) => State::Pending,
+            Err(e) if says_closed(&e) => State::Closed,
+            Err(e) => return Err(e),
+        };
+        self.reads.push_back(Standing { operation, state });
+        Ok(())
+    }
+}
+
+fn is(error: &io::Error, code: u32) -> bool {
+    error.raw_os_error() == Some(code.cast_signed())
+}
+
+fn says_closed(error: &io::Error) -> bool {
+    [ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED].iter().any(|code| is(error, *code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_local_pipe_is_a_path() {
+        assert_eq!(check_path(Path::new(DEFAULT_PATH)), Ok(()));
+        assert_eq!(check_path(Path::new(r"\\.\pipe\with spaces.é")), Ok(()));
+        let long = format!(r"\\.\pipe\{}", "x".repeat(300));
+        for path in [
+            "",
+            r"C:\pipe",
+            r"\\.\pipe\",
+            r"\\server\pipe\x",
+            r"\\?\pipe\x",
+            r"\\.\pipe\a\b",
+            r"\\.\pipe\a/b",
+            "\\\\.\\pipe\\a\0b",
+            r"\\.\pipe\..\..\server\x",
+            &long,
+        ] {
+            assert!(check_path(Path::new(path)).is_err(), "{path:?}");
+        }
+    }
+}

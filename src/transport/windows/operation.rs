@@ -1,0 +1,182 @@
+//! One overlapped operation, with the memory that the kernel uses meanwhile.
+
+use std::io;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::time::Instant;
+
+use windows_sys::Win32::Foundation::{
+    ERROR_IO_PENDING, FALSE, HANDLE, TRUE, WAIT_FAILED, WAIT_OBJECT_0,
+};
+use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
+use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
+use windows_sys::Win32::System::Threading::{CreateEventW, INFINITE, WaitForSingleObject};
+
+use crate::deadline::Deadline;
+
+/// Starts one operation at a time on `file`. Dropping it cancels what is pending, and waits for
+/// the kernel to let go.
+pub(super) struct Operation {
+    file: Arc<OwnedHandle>,
+    event: OwnedHandle,
+    /// From `Box::into_raw`, freed when this is dropped; a raw pointer, since the kernel writes
+    /// there while an operation is pending. Everything in here is only touched while none is.
+    shared: NonNull<Shared>,
+    pending: bool,
+}
+
+/// What the kernel uses while an operation is pending: it must neither move nor go.
+struct Shared {
+    overlapped: OVERLAPPED,
+    buffer: Box<[u8]>,
+}
+
+// SAFETY: the pointer is to memory that this owns alone, but for the kernel, which does not care
+// which thread waits or cancels; and handles may be used from any thread.
+unsafe impl Send for Operation {}
+
+impl Operation {
+    pub(super) fn new(file: Arc<OwnedHandle>, buffer: usize) -> io::Result<Self> {
+        // SAFETY: no attributes and no name; manual reset, as GetOverlappedResult wants it.
+        let event = unsafe { CreateEventW(ptr::null(), TRUE, FALSE, ptr::null()) };
+        if event.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        let shared = Box::new(Shared {
+            overlapped: OVERLAPPED { hEvent: event, ..OVERLAPPED::default() },
+            buffer: vec![0; buffer].into_boxed_slice(),
+        });
+        Ok(Self {
+            file,
+            // SAFETY: the event was just made, and nobody else has its handle.
+            event: unsafe { OwnedHandle::from_raw_handle(event) },
+            shared: NonNull::from(Box::leak(shared)),
+            pending: false,
+        })
+    }
+
+    /// What the last read has filled; none may be pending.
+    pub(super) fn buffer(&self) -> &[u8] {
+        assert!(!self.pending, "the buffer is the kernel's while a read is pending");
+        // SAFETY: the pointer is valid until drop, and nothing is pending.
+        unsafe { &self.shared.as_ref().buffer }
+    }
+
+    pub(super) fn start_read(&mut self) -> io::Result<()> {
+        self.start(|file, shared| {
+            let buffer = &mut shared.buffer;
+            let (into, size) = (buffer.as_mut_ptr(), buffer.len() as u32);
+            // SAFETY: buffer and OVERLAPPED stay where they are, and are not touched, until the
+            // operation is reaped: `start` notes that it is pending.
+            unsafe { ReadFile(file, into, size, ptr::null_mut(), &raw mut shared.overlapped) }
+        })
+    }
+
+    /// Writes the beginning of `bytes`, as much as the buffer holds.
+    pub(super) fn start_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.start(|file, shared| {
+            let size = bytes.len().min(shared.buffer.len());
+            shared.buffer[..size].copy_from_slice(&bytes[..size]);
+            let from = shared.buffer.as_ptr();
+            // SAFETY: as in `start_read`.
+            unsafe {
+                WriteFile(file, from, size as u32, ptr::null_mut(), &raw mut shared.overlapped)
+            }
+        })
+    }
+
+    /// Waits for a client to connect to the pipe's server end.
+    #[cfg(feature = "test-util")]
+    pub(super) fn start_connect(&mut self) -> io::Result<()> {
+        use windows_sys::Win32::System::Pipes::ConnectNamedPipe;
+        self.start(|file, shared| {
+            // SAFETY: as in `start_read`; there is no buffer.
+            unsafe { ConnectNamedPipe(file, &raw mut shared.overlapped) }
+        })
+    }
+
+    fn start(&mut self, begin: impl FnOnce(HANDLE, &mut Shared) -> i32) -> io::Result<()> {
+        assert!(!self.pending, "one operation at a time");
+        // SAFETY: the pointer is valid until drop, and nothing is pending.
+        let shared = unsafe { self.shared.as_mut() };
+        let begun = begin(self.file.as_raw_handle(), shared);
+        if begun == FALSE {
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() != Some(ERROR_IO_PENDING.cast_signed()) {
+                return Err(error);
+            }
+        }
+        // Also if it is complete already: its result is then taken the same way.
+        self.pending = true;
+        Ok(())
+    }
+
+    /// Whether the operation is complete; without waiting.
+    pub(super) fn is_done(&self) -> io::Result<bool> {
+        self.wait_for(0)
+    }
+
+    /// Waits until the operation is complete, or `deadline` has passed.
+    pub(super) fn wait(&self, deadline: Deadline) -> io::Result<()> {
+        self.wait_for(milliseconds(deadline)).map(drop)
+    }
+
+    fn wait_for(&self, milliseconds: u32) -> io::Result<bool> {
+        // SAFETY: the event is this operation's own, and open.
+        match unsafe { WaitForSingleObject(self.event.as_raw_handle(), milliseconds) } {
+            WAIT_OBJECT_0 => Ok(true),
+            WAIT_FAILED => Err(io::Error::last_os_error()),
+            _ => Ok(false),
+        }
+    }
+
+    /// Takes the result of the operation, in bytes; it waits for it if there is none yet.
+    pub(super) fn result(&mut self) -> io::Result<usize> {
+        let mut bytes = 0;
+        // SAFETY: the OVERLAPPED is valid and belongs to an operation that was started on this
+        // file. With bWait the call returns only once the kernel has let go of it.
+        let success = unsafe {
+            GetOverlappedResult(
+                self.file.as_raw_handle(),
+                &raw const (*self.shared.as_ptr()).overlapped,
+                &raw mut bytes,
+                TRUE,
+            )
+        };
+        self.pending = false;
+        if success == FALSE { Err(io::Error::last_os_error()) } else { Ok(bytes as usize) }
+    }
+
+    /// Cancels the operation and takes its result: it may have completed all the same.
+    pub(super) fn cancel(&mut self) -> io::Result<usize> {
+        // SAFETY: the OVERLAPPED is valid. If there is nothing to cancel any more the call fails,
+        // which is as good.
+        unsafe {
+            CancelIoEx(self.file.as_raw_handle(), &raw const (*self.shared.as_ptr()).overlapped)
+        };
+        self.result()
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        if self.pending {
+            // An error is the cancelled operation's own.
+            let _ = self.cancel();
+        }
+        // SAFETY: it is from `Box::leak`, nothing is pending, and nobody uses it after this.
+        drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
+    }
+}
+
+/// What is left until `deadline`, rounded up: else the last millisecond would be spent spinning.
+pub(super) fn milliseconds(deadline: Deadline) -> u32 {
+    match deadline.instant() {
+        None => INFINITE,
+        Some(at) => {
+            let left = at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+            u32::try_from(left).unwrap_or(INFINITE - 1).min(INFINITE - 1)
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Whose pipe it is.
+
+use std::ffi::c_void;
+use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
+use std::{io, ptr};
+
+use windows_sys::Win32::Foundation::{ERROR_SUCCESS, FALSE, LocalFree};
+use windows_sys::Win32::Security::Authorization::{GetSecurityInfo, SE_KERNEL_OBJECT};
+use windows_sys::Win32::Security::{
+    EqualSid, GetTokenInformation, IsWellKnownSid, OWNER_SECURITY_INFORMATION,
+    PSECURITY_DESCRIPTOR, PSID, TOKEN_QUERY, TOKEN_USER, TokenUser, WinBuiltinAdministratorsSid,
+    WinLocalSystemSid,
+};
+#[cfg(feature = "test-util")]
+use windows_sys::Win32::Security::{
+    InitializeSecurityDescriptor, SECURITY_ATTRIBUTES, SECURITY_DESCRIPTOR,
+    SetSecurityDescriptorOwner,
+};
+#[cfg(feature = "test-util")]
+use windows_sys::Win32::System::SystemServices::SECURITY_DESCRIPTOR_REVISION;
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
+
+/// Fails with a reason unless the pipe belongs to SYSTEM, the Administrators or the plugin's own
+/// user.
+pub(super) fn check(pipe: BorrowedHandle<'_>) -> Result<(), String> {
+    let owner = Owner::of(pipe)
+        .map_err(|e| format!("the system does not say whom the pipe belongs to ({e})"))?;
+    let own = own_user().map_err(|e| format!("the plugin's own user is not known ({e})"))?;
+    if owner.is_well_known(WinLocalSystemSid)
+        || owner.is_well_known(WinBuiltinAdministratorsSid)
+        || owner.is(&own)
+    {
+        return Ok(());
+    }
+    Err("the pipe belongs neither to SYSTEM nor to the Administrators nor to the plugin's own user"
+        .into())
+}
+
+/// A security identifier inside the descriptor that holds it.
+struct Owner {
+    descriptor: PSECURITY_DESCRIPTOR,
+    sid: PSID,
+}
+
+impl Owner {
+    fn of(pipe: BorrowedHandle<'_>) -> io::Result<Self> {
+        let mut owner = Self { descriptor: ptr::null_mut(), sid: ptr::null_mut() };
+        // SAFETY: the handle is open, the two out-pointers are valid, and what is not asked for
+        // may be null.
+        let status = unsafe {
+            GetSecurityInfo(
+                pipe.as_raw_handle(),
+                SE_KERNEL_OBJECT,
+                OWNER_SECURITY_INFORMATION,
+                &raw mut owner.sid,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                &raw mut owner.descriptor,
+            )
+        };
+        if status != ERROR_SUCCESS {
+            return Err(io::Error::from_raw_os_error(status.cast_signed()));
+        }
+        if owner.sid.is_null() {
+            return Err(io::Error::other("it has no owner"));
+        }
+        Ok(owner)
+    }
+
+    fn is_well_known(&self, kind: i32) -> bool {
+        // SAFETY: `of` has checked the identifier, which lives as long as the descriptor.
+        unsafe { IsWellKnownSid(self.sid, kind) != FALSE }
+    }
+
+    fn is(&self, user: &User) -> bool {
+        // SAFETY: both identifiers are valid, and live as long as what holds them.
+        unsafe { EqualSid(self.sid, user.sid()) != FALSE }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is from GetSecurityInfo, which leaves it to its caller to free
+        // it so; null is allowed.
+        unsafe { LocalFree(self.descriptor) };
+    }
+}
+
+/// A security descriptor whose owner is the user that runs this process, and nothing else in it.
+///
+/// It is what Windows gives a pipe by default; Wine 8 gives it no owner.
+#[cfg(feature = "test-util")]
+pub(super) struct OwnedByUser {
+    /// Points into `_user`.
+    descriptor: Box<SECURITY_DESCRIPTOR>,
+    _user: User,
+}
+
+#[cfg(feature = "test-util")]
+impl OwnedByUser {
+    pub(super) fn new() -> io::Result<Self> {
+        let user = own_user()?;
+        let mut descriptor = Box::new(SECURITY_DESCRIPTOR::default());
+        let at: PSECURITY_DESCRIPTOR = (&raw mut *descriptor).cast();
+        // SAFETY: `at` is valid for a descriptor, and the identifier for as long as `user`, whose
+        // memory does not move with it.
+        let success = unsafe {
+            InitializeSecurityDescriptor(at, SECURITY_DESCRIPTOR_REVISION) != FALSE
+                && SetSecurityDescriptorOwner(at, user.sid(), FALSE) != FALSE
+        };
+        if !success {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { descriptor, _user: user })
+    }
+
+    /// Attributes for a new object; they must not outlive this.
+    pub(super) fn attributes(&mut self) -> SECURITY_ATTRIBUTES {
+        SECURITY_ATTRIBUTES {
+            nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+            lpSecurityDescriptor: (&raw mut *self.descriptor).cast(),
+            bInheritHandle: FALSE,
+        }
+    }
+}
+
+/// A TOKEN_USER and the identifier that it points to, in memory aligned for it.
+struct User(Vec<u64>);
+
+impl User {
+    fn sid(&self) -> PSID {
+        // SAFETY: `own_user` has had the system write a TOKEN_USER there.
+        unsafe { (*self.0.as_ptr().cast::<TOKEN_USER>()).User.Sid }
+    }
+}
+
+fn own_user() -> io::Result<User> {
+    let mut token = ptr::null_mut();
+    // SAFETY: the pseudo-handle of the process is always valid, and so is the out-pointer.
+    if unsafe { OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &raw mut token) } == FALSE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the handle was just opened, and nobody else has it.
+    let token = unsafe { OwnedHandle::from_raw_handle(token) };
+    // More than the largest identifier takes, with the structure before it.
+    let mut user = vec![0_u64; 32];
+    let size = size_of_val(&user[..]) as u32;
+    let mut used = 0;
+    // SAFETY: the buffer is valid for `size` bytes and aligned for a TOKEN_USER.
+    let success = unsafe {
+        GetTokenInformation(
+            token.as_raw_handle(),
+            TokenUser,
+            user.as_mut_ptr().cast::<c_void>(),
+            size,
+            &raw mut used,
+        )
+    };
+    if success == FALSE {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(User(user))
+}
