@@ -6,9 +6,9 @@ use crate::deadline::Deadline;
 use crate::error::{Error, RejectReason, Result, shortened};
 use crate::metadata::Metadata;
 use crate::shutdown::Shutdown;
-use crate::transport::{Pipe, Read};
+use crate::transport::{Arrival, Pipe, Read};
 use crate::wire::frame::{FrameReader, PREFIX};
-use crate::wire::message::{AgentMessage, HelloAck, PluginMessage, to_frame};
+use crate::wire::message::{AgentMessage, HelloAck, PluginMessage, from_body, to_frame};
 use crate::wire::{DEFAULT_HEARTBEAT_SEC, MAX_BODY};
 
 /// How often the handshake looks whether the shutdown was asked for.
@@ -52,11 +52,12 @@ pub(crate) fn shake_hands(
         let over = shutdown.is_requested() || deadline.has_passed();
         (!over).then(|| Deadline::after(SLICE).earlier(deadline))
     };
+    // An agent that refuses without reading hello leaves its reason all the same.
+    pipe.on_arrival(Arrival::EndsWrite);
     let mut rest = hello;
     while !rest.is_empty() {
         match pipe.write(rest, patience) {
             Ok(written @ 1..) => rest = &rest[written..],
-            // An agent that refuses without reading hello has left its reason all the same.
             Ok(_) | Err(_) => break,
         }
     }
@@ -71,7 +72,15 @@ pub(crate) fn shake_hands(
         }
         match answer.next_body() {
             // What comes after the first answer is nobody's business.
-            Ok(Some(body)) => return terms(body).map(Some),
+            Ok(Some(body)) => {
+                let terms = terms(body)?;
+                if !rest.is_empty() {
+                    let early = "it acknowledged hello before it had read it";
+                    return Err(Error::Protocol(early.into()));
+                }
+                pipe.on_arrival(Arrival::IsThrownAway);
+                return Ok(Some(terms));
+            }
             Ok(None) => {}
             Err(bad) => return Err(Error::Protocol(format!("it sent {bad}"))),
         }
@@ -79,7 +88,7 @@ pub(crate) fn shake_hands(
 }
 
 fn terms(body: &[u8]) -> Result<Terms> {
-    match serde_json::from_slice(body) {
+    match from_body(body) {
         Ok(AgentMessage::HelloAck(ack)) => Ok(ack.into()),
         Ok(AgentMessage::Reject { reason }) => {
             Err(Error::Rejected { reason: RejectReason::from_wire(reason) })
@@ -140,6 +149,7 @@ mod tests {
             b"{}",
             b"\xff",
             br#"{"type":"hello_ack"}"#,
+            br#"["hello_ack","s"]"#,
             br#"{"type":"reject"}"#,
             br#"{"type":"welcome","session_id":"s"}"#,
             br#"{"type":"hello_ack","session_id":"s","session_id":"t"}"#,

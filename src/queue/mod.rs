@@ -208,11 +208,17 @@ impl Queue {
 
     pub(crate) fn stats(&self) -> Stats {
         let counters = &self.counters;
+        let queued = if self.flushes.have_ended() {
+            // What is in the channel now was refused.
+            0
+        } else {
+            self.events.len() + counters.in_hand.load(Ordering::Relaxed)
+        };
         Stats {
             sent: counters.sent.get(),
             undelivered: counters.undelivered.get(),
             refused: self.refusals.count(),
-            queued: self.events.len() + counters.in_hand.load(Ordering::Relaxed),
+            queued,
             queue_high_water: counters.queue_high_water.load(Ordering::Relaxed),
             waits: self.room.waits(),
             longest_wait: self.room.longest_wait(),

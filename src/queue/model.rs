@@ -29,7 +29,7 @@ where
     let seen = std::sync::Arc::new(std::sync::Mutex::new((0_u64, BTreeSet::new())));
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 10_000;
-    builder.preemption_bound = bound.map(|n| builder.preemption_bound.unwrap_or(n));
+    builder.preemption_bound = builder.preemption_bound.or(bound);
     builder.check({
         let seen = std::sync::Arc::clone(&seen);
         move || {
@@ -365,8 +365,9 @@ fn long_pair() {
         while taken.len() < 3 {
             match send_one(&mut outlet) {
                 Some(id) => taken.push(id),
-                None => outlet.idle(Deadline::NEVER),
+                None => thread::yield_now(),
             }
+            outlet.make_room_before_waiting();
         }
         first.join().unwrap();
         second.join().unwrap();
@@ -386,8 +387,9 @@ fn room_two() {
         while taken.len() < 3 {
             match send_one(&mut outlet) {
                 Some(id) => taken.push(id),
-                None => outlet.idle(Deadline::NEVER),
+                None => thread::yield_now(),
             }
+            outlet.make_room_before_waiting();
         }
         first.join().unwrap();
         second.join().unwrap();

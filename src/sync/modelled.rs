@@ -320,10 +320,9 @@ impl<T> Ring<T> {
                 return Err(TrySendError::Disconnected(message));
             }
             let slot = self.slot(tail);
-            let stamp = slot.stamp.load(Ordering::Acquire);
-            if stamp == tail {
-                match advance(&self.tail, tail, self.after(tail)) {
-                    Ok(()) => {
+            if slot.stamp.load(Ordering::Acquire) == tail {
+                match self.move_tail(tail, self.after(tail)) {
+                    Ok(_) => {
                         let before = slot.message.lock().unwrap().replace(message);
                         assert!(before.is_none(), "a slot was given to two senders");
                         slot.stamp.store(tail + 1, Ordering::Release);
@@ -331,41 +330,35 @@ impl<T> Ring<T> {
                     }
                     Err(moved) => tail = moved,
                 }
-                continue;
+            } else {
+                // Is the slot not free, or is it only that this is no longer the next?
+                let last = self.move_tail(usize::MAX, 0).unwrap_err();
+                if last == tail {
+                    return Err(TrySendError::Full(message));
+                }
+                tail = last;
             }
-            // It has the message of the lap before, and the receiver has not come by.
-            let occupied = stamp + self.one_lap == tail + 1;
-            if occupied && self.head.load(Ordering::Relaxed) + self.one_lap == tail {
-                return Err(TrySendError::Full(message));
-            }
-            loom::thread::yield_now();
-            tail = self.tail.load(Ordering::Relaxed);
         }
     }
 
+    fn move_tail(&self, from: usize, to: usize) -> Result<usize, usize> {
+        self.tail.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)
+    }
+
     fn try_recv(&self) -> Result<T, TryRecvError> {
-        let mut head = self.head.load(Ordering::Relaxed);
-        loop {
-            let slot = self.slot(head);
-            let stamp = slot.stamp.load(Ordering::Acquire);
-            if stamp == head + 1 {
-                match advance(&self.head, head, self.after(head)) {
-                    Ok(()) => {
-                        let message = slot.message.lock().unwrap().take();
-                        slot.stamp.store(head + self.one_lap, Ordering::Release);
-                        return Ok(message.expect("a full slot has a message"));
-                    }
-                    Err(moved) => head = moved,
-                }
-                continue;
-            }
-            // A slot that is reserved and not yet published is no end: one behind it may be.
-            if stamp == head && self.tail.load(Ordering::Relaxed) & !self.mark_bit == head {
+        let head = self.head.load(Ordering::Relaxed);
+        let slot = self.slot(head);
+        while slot.stamp.load(Ordering::Acquire) != head + 1 {
+            if self.tail.load(Ordering::Relaxed) & !self.mark_bit == head {
                 return Err(TryRecvError::Empty);
             }
+            // Reserved and not yet published is no end: one behind it may be published.
             loom::thread::yield_now();
-            head = self.head.load(Ordering::Relaxed);
         }
+        let message = slot.message.lock().unwrap().take();
+        self.head.store(self.after(head), Ordering::Relaxed);
+        slot.stamp.store(head + self.one_lap, Ordering::Release);
+        Ok(message.expect("a published slot has a message"))
     }
 
     fn len(&self) -> usize {
@@ -389,9 +382,4 @@ impl<T> Ring<T> {
         let head = self.head.load(Ordering::Relaxed);
         self.tail.load(Ordering::Relaxed) & !self.mark_bit == head
     }
-}
-
-/// Moves an end of the ring; where it is by now, if another thread was faster.
-fn advance(end: &AtomicUsize, from: usize, to: usize) -> Result<(), usize> {
-    end.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).map(drop)
 }

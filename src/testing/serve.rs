@@ -8,7 +8,7 @@ use super::record::SessionEnd;
 use super::script::Answer;
 use crate::transport::{Pipe, Read};
 use crate::wire::frame::{FrameReader, PREFIX};
-use crate::wire::message::{AgentMessage, to_frame};
+use crate::wire::message::{AgentMessage, from_body, to_frame};
 
 /// Serves a session until it ends; the caller closes the pipe.
 pub(super) fn serve(shared: &Shared, index: usize, pipe: &mut Pipe) -> SessionEnd {
@@ -108,7 +108,7 @@ impl Serving<'_> {
             Ok(Some(body)) => body,
             Err(bad) => return violation(bad.to_string()),
         };
-        let message = match serde_json::from_slice(body) {
+        let message = match from_body(body) {
             Ok(message) => message,
             Err(e) => {
                 let body = String::from_utf8_lossy(body);

@@ -8,8 +8,10 @@
 //! * `Pipe::check_agent` compares who runs the other end with who may.
 //! * `Pipe::read` returns what has arrived, at least a byte; `Pipe::write` hands some bytes over
 //!   and returns how many. If the pipe is not ready they ask `patience` and wait; when it says
-//!   no more, `read` returns [`Read::NotYet`] and `write` returns 0. After that 0 nothing may be
+//!   no more, `read` returns [`Read::NotYet`] and `write` returns 0. After a 0 nothing may be
 //!   written any more: some of the bytes may have gone out.
+//! * While a `write` waits and something arrives, what `Pipe::on_arrival` was told decides
+//!   ([`Arrival`]): an agent may say something instead of reading.
 //! * `Pipe::check_peer` fails if the agent is gone, and never waits. What the agent sends after
 //!   its answer is read and thrown away; it proves neither life nor death.
 //! * `Pipe::wait_closed` waits until the agent has closed the pipe.
@@ -42,6 +44,17 @@ pub(crate) use sys::{Listener, remove, temporary_path};
 
 /// Asked before every wait: until when, or no more.
 pub(crate) type Patience<'a> = &'a mut dyn FnMut() -> Option<Deadline>;
+
+/// What a waiting write does about bytes that arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// Nothing; they stay to be read. A new pipe does this.
+    Stays,
+    /// It gives up, as if its patience had ended.
+    EndsWrite,
+    /// It throws them away and goes on.
+    IsThrownAway,
+}
 
 /// What became of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use nix::sys::socket::{
     sockopt,
 };
 
-use super::{AgentTrust, Closed, Patience, Read};
+use super::{AgentTrust, Arrival, Closed, Patience, Read};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 
@@ -46,6 +46,7 @@ const PATH_MAX: usize =
 
 pub(crate) struct Pipe {
     socket: OwnedFd,
+    arrival: Arrival,
 }
 
 impl Pipe {
@@ -55,7 +56,7 @@ impl Pipe {
             // A new socket each time: POSIX does not say what a failed connect leaves.
             let socket = new_socket()?;
             match connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address) {
-                Ok(()) => return Ok(Self { socket }),
+                Ok(()) => return Ok(Self { socket, arrival: Arrival::Stays }),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => match patience() {
                     None => return Err(backlog_full()),
@@ -109,26 +110,38 @@ impl Pipe {
         }
     }
 
+    pub(crate) fn on_arrival(&mut self, arrival: Arrival) {
+        self.arrival = arrival;
+    }
+
     pub(crate) fn write(&mut self, bytes: &[u8], patience: Patience<'_>) -> io::Result<usize> {
+        // Whether to wait for arrivals as well; not after the end of the stream, which would
+        // never stop to arrive.
+        let mut listens = self.arrival != Arrival::Stays;
         loop {
             match send(self.raw(), bytes, MsgFlags::MSG_DONTWAIT | NO_SIGNAL) {
                 Ok(n) => return Ok(n),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => match patience() {
-                    None => return Ok(0),
-                    Some(deadline) => self.wait_for(PollFlags::POLLOUT, deadline)?,
-                },
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => {}
                 Err(e) => return Err(e.into()),
             }
+            let events = if listens { poll_now(self.socket.as_fd())? } else { PollFlags::empty() };
+            if events.contains(PollFlags::POLLIN) {
+                if self.arrival == Arrival::EndsWrite {
+                    return Ok(0);
+                }
+                listens = self.throw_away();
+            }
+            let Some(deadline) = patience() else { return Ok(0) };
+            let arrivals = if listens { PollFlags::POLLIN } else { PollFlags::empty() };
+            self.wait_for(PollFlags::POLLOUT | arrivals, deadline)?;
         }
     }
 
     pub(crate) fn check_peer(&mut self) -> io::Result<()> {
         let events = poll_now(self.socket.as_fd())?;
         if events.contains(PollFlags::POLLIN) {
-            // At most one buffer: an agent that talks all the time must not hold the writer.
-            let mut thrown_away = [0; 4096];
-            let _ = recv(self.raw(), &mut thrown_away, MsgFlags::MSG_DONTWAIT);
+            self.throw_away();
         }
         // An end of stream alone is not the end: the agent has nothing more to say after its
         // answer, and may shut its sending side down.
@@ -139,6 +152,13 @@ impl Pipe {
             });
         }
         Ok(())
+    }
+
+    /// Reads one buffer and forgets it, no more: an agent that talks all the time must not hold
+    /// the writer. False at the end of the stream.
+    fn throw_away(&self) -> bool {
+        let mut thrown_away = [0; 16 << 10];
+        recv(self.raw(), &mut thrown_away, MsgFlags::MSG_DONTWAIT) != Ok(0)
     }
 
     pub(crate) fn wait_closed(&mut self, patience: Patience<'_>) -> Closed {
@@ -246,7 +266,7 @@ mod listener {
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::{AsFd, Deadline, Path, Patience, Pipe, PollFlags, io, poll_until};
+    use super::{Arrival, AsFd, Deadline, Path, Patience, Pipe, PollFlags, io, poll_until};
 
     /// A path for a socket in a new folder that no other user can enter.
     pub(crate) fn temporary_path() -> io::Result<PathBuf> {
@@ -296,7 +316,8 @@ mod listener {
                 match self.socket.accept() {
                     Ok((stream, _)) => {
                         stream.set_nonblocking(true)?;
-                        return Ok(Some(Pipe { socket: stream.into() }));
+                        let arrival = Arrival::Stays;
+                        return Ok(Some(Pipe { socket: stream.into(), arrival }));
                     }
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => match patience() {

@@ -3,6 +3,7 @@
 //! What the agent gets is public through `testing`, and nowhere else.
 #![cfg_attr(not(feature = "test-util"), allow(unreachable_pub))]
 
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -97,6 +98,15 @@ impl PluginMessage {
             schema_version: SCHEMA_VERSION,
         })
     }
+}
+
+/// The message that a body holds.
+pub(crate) fn from_body<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+    // serde would take an array for a message as well.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(serde_json::Error::custom("it is no JSON object"));
+    }
+    serde_json::from_slice(body)
 }
 
 /// The frame of `message`; the caller sees to its length.

@@ -29,10 +29,11 @@ use windows_sys::Win32::Foundation::{
 use windows_sys::Win32::Storage::FileSystem::{FILE_FLAG_OVERLAPPED, SECURITY_IDENTIFICATION};
 use windows_sys::Win32::System::Pipes::WaitNamedPipeW;
 
-use super::{AgentTrust, Closed, Patience, Read};
+use super::{AgentTrust, Arrival, Closed, Patience, Read};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use operation::Operation;
+use owner::Unchecked;
 
 #[cfg(feature = "test-util")]
 pub(crate) use listener::{Listener, remove, temporary_path};
@@ -79,6 +80,7 @@ pub(crate) struct Pipe {
     /// by then is discarded. Later they complete as soon as the other end closes.
     reads: VecDeque<Standing>,
     writing: Operation,
+    arrival: Arrival,
 }
 
 struct Standing {
@@ -127,7 +129,8 @@ impl Pipe {
     /// Takes over one end of a connected pipe, and posts its reads at once.
     fn new(file: Arc<OwnedHandle>) -> io::Result<Self> {
         let writing = Operation::new(Arc::clone(&file), BUFFER)?;
-        let mut pipe = Self { file, reads: VecDeque::with_capacity(READS), writing };
+        let reads = VecDeque::with_capacity(READS);
+        let mut pipe = Self { file, reads, writing, arrival: Arrival::Stays };
         for _ in 0..READS {
             let operation = Operation::new(Arc::clone(&pipe.file), READ)?;
             pipe.post_read(operation)?;
@@ -139,7 +142,11 @@ impl Pipe {
         match trust {
             AgentTrust::Any => Ok(()),
             AgentTrust::OwnerOrRoot => {
-                owner::check(self.file.as_handle()).map_err(Error::UntrustedAgent)
+                match owner::check(self.file.as_handle()) {
+                    // Gone already; it may have left a reject, and hello will not reach anybody.
+                    Err(Unchecked::Closed) | Ok(()) => Ok(()),
+                    Err(Unchecked::Untrusted(why)) => Err(Error::UntrustedAgent(why)),
+                }
             }
         }
     }
@@ -171,17 +178,40 @@ impl Pipe {
         }
     }
 
+    pub(crate) fn on_arrival(&mut self, arrival: Arrival) {
+        self.arrival = arrival;
+    }
+
     pub(crate) fn write(&mut self, bytes: &[u8], patience: Patience<'_>) -> io::Result<usize> {
         self.writing.start_write(bytes)?;
         while !self.writing.is_done()? {
+            let goes_on = match self.arrival {
+                Arrival::Stays => true,
+                Arrival::EndsWrite => {
+                    self.look()?;
+                    !matches!(self.reads[0].state, State::Unread(_))
+                }
+                Arrival::IsThrownAway => {
+                    self.throw_away_all()?;
+                    true
+                }
+            };
             match patience() {
+                Some(deadline) if goes_on => self.writing.wait(deadline)?,
                 // It may report 0 although some bytes were read at the other end: nothing may be
                 // written after it.
-                None => return self.writing.cancel().or(Ok(0)),
-                Some(deadline) => self.writing.wait(deadline)?,
+                _ => return self.writing.cancel().or(Ok(0)),
             }
         }
         self.writing.result()
+    }
+
+    /// Makes room for what an agent says that does not read before it has said it all.
+    fn throw_away_all(&mut self) -> io::Result<()> {
+        for _ in 0..READS {
+            self.throw_away()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn check_peer(&mut self) -> io::Result<()> {

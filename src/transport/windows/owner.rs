@@ -20,20 +20,32 @@ use windows_sys::Win32::Security::{
 use windows_sys::Win32::System::SystemServices::SECURITY_DESCRIPTOR_REVISION;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 
-/// Fails with a reason unless the pipe belongs to SYSTEM, the Administrators or the plugin's own
-/// user.
-pub(super) fn check(pipe: BorrowedHandle<'_>) -> Result<(), String> {
-    let owner = Owner::of(pipe)
-        .map_err(|e| format!("the system does not say whom the pipe belongs to ({e})"))?;
-    let own = own_user().map_err(|e| format!("the plugin's own user is not known ({e})"))?;
+use super::says_closed;
+
+/// Why a pipe did not pass.
+pub(super) enum Unchecked {
+    /// The other end is gone, and with it the answer.
+    Closed,
+    Untrusted(String),
+}
+
+/// Fails unless the pipe belongs to SYSTEM, the Administrators or the plugin's own user.
+pub(super) fn check(pipe: BorrowedHandle<'_>) -> Result<(), Unchecked> {
+    let untrusted = |why: String| Unchecked::Untrusted(why);
+    let owner = Owner::of(pipe).map_err(|e| match e {
+        e if says_closed(&e) => Unchecked::Closed,
+        e => untrusted(format!("the system does not say whom the pipe belongs to ({e})")),
+    })?;
+    let own =
+        own_user().map_err(|e| untrusted(format!("the plugin's own user is not known ({e})")))?;
     if owner.is_well_known(WinLocalSystemSid)
         || owner.is_well_known(WinBuiltinAdministratorsSid)
         || owner.is(&own)
     {
         return Ok(());
     }
-    Err("the pipe belongs neither to SYSTEM nor to the Administrators nor to the plugin's own user"
-        .into())
+    let whose = "neither to SYSTEM nor to the Administrators nor to the plugin's own user";
+    Err(untrusted(format!("the pipe belongs {whose}")))
 }
 
 /// A security identifier inside the descriptor that holds it.

@@ -1,0 +1,132 @@
+//! What this crate is measured against: a mutex around the pipe, which it replaces, and
+//! `tracing-appender`'s non-blocking writer, both with the same frames.
+
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
+use serde::Serialize;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+use super::KIND;
+
+/// A stream on which hello is said.
+pub fn connect(path: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(path).expect("the agent listens");
+    let hello = br#"{"type":"hello","plugin_id":"b","plugin_version":"1","plugin_name":"b","schema_version":1}"#;
+    stream.write_all(&(hello.len() as u32).to_le_bytes()).expect("hello");
+    stream.write_all(hello).expect("hello");
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).expect("an ack");
+    let mut ack = vec![0; u32::from_le_bytes(length) as usize];
+    stream.read_exact(&mut ack).expect("an ack");
+    stream
+}
+
+/// Says goodbye and waits until the agent has read everything.
+pub fn finish(mut stream: &UnixStream) {
+    let goodbye = br#"{"type":"goodbye"}"#;
+    stream.write_all(&(goodbye.len() as u32).to_le_bytes()).expect("goodbye");
+    stream.write_all(goodbye).expect("goodbye");
+    let _ = stream.read(&mut [0]);
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Serialises an event, all but `seq`, into a buffer that is used again and again.
+pub fn serialise<T: Serialize + ?Sized, R>(payload: &T, then: impl FnOnce(&[u8]) -> R) -> R {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        let now = UNIX_EPOCH.elapsed().expect("after 1970").as_nanos() as u64;
+        write!(scratch, r#""ts_unix_ns":{now},"kind":"#).expect("a Vec takes all");
+        serde_json::to_writer(&mut *scratch, KIND).expect("a Vec takes all");
+        scratch.extend_from_slice(br#","payload":"#);
+        serde_json::to_writer(&mut *scratch, payload).expect("a Vec takes all");
+        scratch.push(b'}');
+        then(scratch)
+    })
+}
+
+/// Puts a frame together in `out`.
+fn frame(out: &mut Vec<u8>, seq: u64, tail: &[u8]) {
+    out.clear();
+    out.extend_from_slice(&[0; 4]);
+    write!(out, r#"{{"type":"event","seq":{seq},"#).expect("a Vec takes all");
+    out.extend_from_slice(tail);
+    let length = (out.len() - 4) as u32;
+    out[..4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Serialise, lock, `write_all`, flush.
+pub struct MutexSink(Mutex<Locked>);
+
+struct Locked {
+    stream: UnixStream,
+    seq: u64,
+    frame: Vec<u8>,
+}
+
+impl MutexSink {
+    pub fn connect(path: &Path) -> Self {
+        Self(Mutex::new(Locked { stream: connect(path), seq: 0, frame: Vec::new() }))
+    }
+
+    pub fn emit<T: Serialize + ?Sized>(&self, payload: &T) {
+        serialise(payload, |tail| {
+            let mut locked = self.0.lock().expect("no panic under the lock");
+            let Locked { stream, seq, frame: out } = &mut *locked;
+            frame(out, *seq, tail);
+            *seq += 1;
+            stream.write_all(out).expect("the agent reads");
+            stream.flush().expect("the agent reads");
+        });
+    }
+
+    pub fn finish(self) {
+        finish(&self.0.into_inner().expect("no panic under the lock").stream);
+    }
+}
+
+/// `tracing-appender`, lossless, with a queue as long as ours.
+pub struct AppenderSink {
+    writer: NonBlocking,
+    guard: WorkerGuard,
+    stream: UnixStream,
+    seq: AtomicU64,
+}
+
+impl AppenderSink {
+    pub fn connect(path: &Path) -> Self {
+        let stream = connect(path);
+        let (writer, guard) = NonBlockingBuilder::default()
+            .lossy(false)
+            .buffered_lines_limit(8192)
+            .finish(stream.try_clone().expect("a second handle"));
+        Self { writer, guard, stream, seq: AtomicU64::new(0) }
+    }
+
+    pub fn emit<T: Serialize + ?Sized>(&self, payload: &T) {
+        thread_local! {
+            static FRAME: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        serialise(payload, |tail| {
+            FRAME.with_borrow_mut(|out| {
+                frame(out, self.seq.fetch_add(1, Ordering::Relaxed), tail);
+                self.writer.clone().write_all(out).expect("the worker takes it");
+            });
+        });
+    }
+
+    pub fn finish(self) {
+        drop(self.writer);
+        // Its drop waits for the worker, a second at most.
+        drop(self.guard);
+        finish(&self.stream);
+    }
+}

@@ -1,0 +1,230 @@
+//! `metadata!` and `Metadata::from_env`. The environment belongs to the whole process, so every
+//! case has a process of its own: this test binary again, or a program that is compiled here.
+
+mod common;
+
+use std::env;
+use std::ffi::OsStr;
+use std::process::{Command, Output};
+
+use common::watched;
+use wedr_plugin_sdk::{Error, Metadata, Result, metadata};
+
+/// What the agent launches plugins with.
+const ID: &str = "WEDR_PLUGIN_ID";
+/// Set in a child that is to check what it finds.
+const IN_CHILD: &str = "WEDR_TEST_CHILD";
+
+/// Runs the test `name` in a child with this plugin id.
+fn run_in_child(name: &str, id: Option<&OsStr>) {
+    watched({
+        let (name, id) = (name.to_owned(), id.map(OsStr::to_owned));
+        move || {
+            let mut command = Command::new(env::current_exe().unwrap());
+            command.args(["--exact", &name, "--nocapture"]).env(IN_CHILD, "1").env_remove(ID);
+            if let Some(id) = id {
+                command.env(ID, id);
+            }
+            let output = command.output().unwrap();
+            assert!(stdout(&output).contains("1 passed"), "{}", all(&output));
+        }
+    });
+}
+
+fn is_child() -> bool {
+    env::var_os(IN_CHILD).is_some()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn all(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    format!("{}\n{}\n{stderr}", output.status, stdout(output))
+}
+
+fn fields(metadata: &Metadata) -> [&str; 3] {
+    [&metadata.plugin_id, &metadata.plugin_version, &metadata.plugin_name]
+}
+
+fn assert_missing(result: Result<Metadata>) {
+    let error = result.unwrap_err();
+    assert!(matches!(error, Error::MissingPluginId), "{error:?}");
+    assert!(error.is_permanent());
+    assert!(error.to_string().contains(ID), "{error}");
+    assert_eq!(format!("{error:?}"), error.to_string());
+}
+
+#[test]
+fn an_id_that_is_not_set_is_missing() {
+    if !is_child() {
+        return run_in_child("an_id_that_is_not_set_is_missing", None);
+    }
+    assert_missing(Metadata::from_env("acme", "1.0"));
+    assert_missing(metadata!("acme"));
+}
+
+#[test]
+fn an_empty_id_is_missing() {
+    if !is_child() {
+        return run_in_child("an_empty_id_is_missing", Some("".as_ref()));
+    }
+    assert_missing(Metadata::from_env("acme", "1.0"));
+    assert_missing(metadata!("acme"));
+}
+
+#[test]
+fn an_id_is_taken_as_it_is() {
+    let id = " 8f0c é\n";
+    if !is_child() {
+        return run_in_child("an_id_is_taken_as_it_is", Some(id.as_ref()));
+    }
+    let metadata = Metadata::from_env("acme", "1.0").unwrap();
+    assert_eq!(fields(&metadata), [id, "1.0", "acme"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn an_id_that_is_not_utf8_is_a_bad_configuration() {
+    use std::os::unix::ffi::OsStrExt;
+    if !is_child() {
+        let id = OsStr::from_bytes(b"a\xff\x1b[2J");
+        return run_in_child("an_id_that_is_not_utf8_is_a_bad_configuration", Some(id));
+    }
+    let error = metadata!("acme").unwrap_err();
+    assert!(matches!(error, Error::InvalidConfig(_)), "{error:?}");
+    assert!(error.is_permanent());
+    let message = error.to_string();
+    assert!(message.contains(ID), "{message}");
+    assert!(!message.chars().any(char::is_control), "{message:?}");
+}
+
+const NAME: &str = "acme";
+
+/// Names that a caller may have for other things, and the macro must not take for its own.
+mod with_names_of_its_own {
+    #![allow(dead_code, unused_macros, reason = "they are there to be taken by mistake")]
+
+    pub(crate) mod core {}
+    pub(crate) mod std {}
+    pub(crate) mod wedr_plugin_sdk {}
+    pub(crate) struct Metadata;
+    pub(crate) struct Result;
+    pub(crate) struct Error;
+    macro_rules! env {
+        ($($any:tt)*) => {
+            compile_error!("the caller's env!")
+        };
+    }
+    macro_rules! concat {
+        ($($any:tt)*) => {
+            compile_error!("the caller's concat!")
+        };
+    }
+
+    pub(crate) fn metadata() -> crate::Result<crate::Metadata> {
+        ::wedr_plugin_sdk::metadata!("acme")
+    }
+}
+
+#[test]
+fn the_macro_takes_a_name_however_it_is_written() {
+    if !is_child() {
+        let name = "the_macro_takes_a_name_however_it_is_written";
+        return run_in_child(name, Some("8f0c".as_ref()));
+    }
+    let owned = String::from(NAME);
+    let version = env!("CARGO_PKG_VERSION");
+    for metadata in [
+        metadata!("acme"),
+        metadata!("acme",),
+        metadata!(NAME),
+        metadata!(&owned),
+        metadata!(if owned.is_empty() { "nobody" } else { &owned }),
+        with_names_of_its_own::metadata(),
+    ] {
+        assert_eq!(fields(&metadata.unwrap()), ["8f0c", version, NAME]);
+    }
+    let propagated = || -> Result<()> {
+        assert_eq!(metadata!("acme")?.plugin_name, NAME);
+        Ok(())
+    };
+    propagated().unwrap();
+}
+
+/// Programs of another package than this one. They are compiled with the library that this test
+/// was built with, which takes a compiler that works for the machine the test runs on.
+#[cfg(unix)]
+mod elsewhere {
+    use super::*;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::time::SystemTime;
+
+    /// Compiles `main` as a program of version 9.8.7 of some package.
+    fn compile(main: &str, folder: &Path) -> (PathBuf, Output) {
+        let source = folder.join("main.rs");
+        let program = folder.join("main");
+        fs::write(&source, main).unwrap();
+        let built = env::current_exe().unwrap();
+        let libraries = built.parent().unwrap();
+        let output = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+            .args(["--edition", "2024", "--crate-name", "elsewhere"])
+            .arg("--extern")
+            .arg(format!("wedr_plugin_sdk={}", newest_library(libraries).display()))
+            .arg("-L")
+            .arg(format!("dependency={}", libraries.display()))
+            .arg("-o")
+            .args([&program, &source])
+            .env("CARGO_PKG_VERSION", "9.8.7")
+            .output()
+            .expect("a Rust compiler");
+        (program, output)
+    }
+
+    /// The SDK as it was built last: there may be others, with other features or out of date.
+    fn newest_library(folder: &Path) -> PathBuf {
+        let built = |path: &PathBuf| -> SystemTime { path.metadata().unwrap().modified().unwrap() };
+        let is_the_sdk = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("libwedr_plugin_sdk-") && name.ends_with(".rlib")
+        };
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(is_the_sdk).max_by_key(built).expect("the library that this test uses")
+    }
+
+    #[test]
+    fn the_version_is_the_callers() {
+        let main = r#"
+            fn main() {
+                let meta = wedr_plugin_sdk::metadata!("acme-tick").unwrap();
+                print!("{}|{}|{}", meta.plugin_id, meta.plugin_version, meta.plugin_name);
+            }
+        "#;
+        watched(move || {
+            let folder = tempfile::tempdir().unwrap();
+            let (program, output) = compile(main, folder.path());
+            assert!(output.status.success(), "{}", all(&output));
+            let output = Command::new(program).env(ID, "8f0c").output().unwrap();
+            assert_eq!(stdout(&output), "8f0c|9.8.7|acme-tick", "{}", all(&output));
+        });
+    }
+
+    #[test]
+    fn what_is_not_one_name_does_not_compile() {
+        watched(|| {
+            let folder = tempfile::tempdir().unwrap();
+            for (arguments, says) in [
+                ("", "unexpected end of macro invocation"),
+                (r#""acme", "1.0""#, "no rules expected"),
+                ("7", "mismatched types"),
+            ] {
+                let main = format!("fn main() {{ wedr_plugin_sdk::metadata!({arguments}); }}");
+                let (_, output) = compile(&main, folder.path());
+                assert!(!output.status.success(), "metadata!({arguments}) compiles");
+                assert!(all(&output).contains(says), "{}", all(&output));
+            }
+        });
+    }
+}

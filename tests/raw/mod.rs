@@ -1,0 +1,145 @@
+//! Both ends of the pipe as bare bytes, for what `testing` has no words for.
+#![cfg(unix)]
+#![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use wedr_plugin_sdk::Runner;
+
+/// The body of an answer that opens a session.
+pub const ACK: &str = r#"{"type":"hello_ack","session_id":"raw","server_version":"raw","max_payload_bytes":1048576,"heartbeat_sec":30}"#;
+
+/// `body` with its length before it.
+pub fn frame(body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let length = u32::try_from(body.len()).expect("a body that a length can tell");
+    [&length.to_le_bytes(), body].concat()
+}
+
+/// The body of a whole frame, decoded.
+pub fn message(frame: &[u8]) -> Value {
+    serde_json::from_slice(&frame[4..]).expect("the plugin writes JSON")
+}
+
+/// An agent that does nothing of its own accord.
+pub struct RawAgent {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Where its socket lies, if that was not the test's choice; removed at the end.
+    _folder: Option<TempDir>,
+}
+
+impl RawAgent {
+    /// One in a folder of its own.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the socket");
+        let agent = Self::at(folder.path().join("plugin.sock"));
+        Self { _folder: Some(folder), ..agent }
+    }
+
+    /// One at `path`, whose folder is made if need be.
+    pub fn at(path: PathBuf) -> Self {
+        let folder = path.parent().expect("a path in a folder");
+        std::fs::create_dir_all(folder).expect("a folder for the socket");
+        Self { listener: UnixListener::bind(&path).expect("a socket"), path, _folder: None }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    pub fn runner(&self) -> Runner {
+        Runner::new().pipe_path(&self.path).install_signal_handler(false)
+    }
+
+    /// The next connection, however long it takes.
+    pub fn accept(&self) -> RawPipe {
+        let (stream, _) = self.listener.accept().expect("a connection");
+        RawPipe { stream }
+    }
+
+    /// Whether anybody has connected and was not accepted yet. Never waits.
+    pub fn was_connected_to(&self) -> bool {
+        self.listener.set_nonblocking(true).expect("a live socket");
+        let connected = self.listener.accept().is_ok();
+        self.listener.set_nonblocking(false).expect("a live socket");
+        connected
+    }
+}
+
+/// One end of a connection: the agent's if accepted, the plugin's if connected.
+pub struct RawPipe {
+    stream: UnixStream,
+}
+
+impl RawPipe {
+    pub fn connect(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("somebody listens");
+        Self { stream }
+    }
+
+    /// Writes all of `bytes`; fails if the other end is gone.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// The next whole frame, length included; `None` if the other end closed first.
+    pub fn next_frame(&mut self) -> Option<Vec<u8>> {
+        let mut prefix = [0; 4];
+        self.stream.read_exact(&mut prefix).ok()?;
+        let mut frame = prefix.to_vec();
+        frame.resize(4 + u32::from_le_bytes(prefix) as usize, 0);
+        self.stream.read_exact(&mut frame[4..]).ok()?;
+        Some(frame)
+    }
+
+    /// Reads hello and acknowledges it; returns hello.
+    pub fn shake_hands(&mut self) -> Vec<u8> {
+        let hello = self.next_frame().expect("hello");
+        self.send(&frame(ACK)).expect("the plugin reads its answer");
+        hello
+    }
+
+    /// The frames up to goodbye, goodbye included, or as far as they come.
+    pub fn rest_of_session(&mut self) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.next_frame() {
+            let last = message(&frame)["type"] == "goodbye";
+            frames.push(frame);
+            if last {
+                break;
+            }
+        }
+        frames
+    }
+
+    /// Behaves: acknowledges hello and reads until goodbye. Returns hello and what followed; the
+    /// caller closes.
+    pub fn serve(&mut self) -> Vec<Vec<u8>> {
+        let mut frames = vec![self.shake_hands()];
+        frames.append(&mut self.rest_of_session());
+        frames
+    }
+
+    /// Everything until the other end closes.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // A reset after the last byte is an end too.
+        let _ = self.stream.read_to_end(&mut bytes);
+        bytes
+    }
+
+    /// Shuts one direction of the connection, or both, and keeps it open.
+    pub fn shut_down(&self, how: Shutdown) {
+        self.stream.shutdown(how).expect("a live connection");
+    }
+}
