@@ -18,6 +18,7 @@ use wedr_plugin_sdk::{SessionContext, SessionReport, Stats};
 /// a loaded machine.
 const NOTICED: Duration = Duration::from_secs(2);
 /// So that several fit between two looks after an idle agent, and several looks into a test.
+#[cfg(unix)]
 const BEAT: Duration = Duration::from_millis(200);
 
 /// Runs a session; returns its result and its report.

@@ -1,7 +1,10 @@
 //! What the integration tests share.
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
 
+use std::env::consts::EXE_EXTENSION;
 use std::panic::resume_unwind;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -37,4 +40,20 @@ pub fn metadata() -> Metadata {
 /// A runner for `agent` that leaves the test process' signals alone.
 pub fn runner(agent: &TestAgent) -> Runner {
     Runner::new().pipe_path(agent.path()).install_signal_handler(false)
+}
+
+/// An example's binary. `cargo test` builds it; `cargo test --test …` uses the one that is there,
+/// and builds it only if there is none.
+pub fn example(name: &str) -> PathBuf {
+    // <target directory>/[<triple>/]<profile>/deps/<this>
+    let this = std::env::current_exe().expect("the test's own path");
+    let profile = this.ancestors().nth(2).expect("it is in a profile's folder");
+    let example = profile.join("examples").join(name).with_extension(EXE_EXTENSION);
+    if !example.exists() {
+        let build = ["build", "--example", name, "--target-dir"];
+        let target = profile.parent().expect("it is in a target folder");
+        let built = Command::new(env!("CARGO")).args(build).arg(target).status();
+        assert!(built.is_ok_and(|status| status.success()), "cargo build --example {name} failed");
+    }
+    example
 }

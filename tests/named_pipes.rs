@@ -1,0 +1,144 @@
+//! What only a named pipe does: instances, all of them busy, and names that must be local.
+#![cfg(windows)]
+
+mod common;
+
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{LIMIT, metadata, runner, watched};
+use wedr_plugin_sdk::testing::{SessionEnd, TestAgent};
+use wedr_plugin_sdk::{AgentTrust, Error, Runner};
+
+/// As many as the agent serves at once.
+const INSTANCES: usize = 64;
+
+/// Takes every instance of the agent's pipe.
+fn occupy(agent: &TestAgent) -> Vec<File> {
+    let taken = (0..INSTANCES).map(|n| {
+        assert!(agent.wait_until(LIMIT, |sessions| sessions.len() >= n));
+        loop {
+            match OpenOptions::new().read(true).write(true).open(agent.path()) {
+                Ok(pipe) => return pipe,
+                // The next instance is made once the last one has its client.
+                Err(e) => assert_eq!(e.raw_os_error(), Some(231), "{e}"),
+            }
+        }
+    });
+    let taken = taken.collect();
+    assert!(agent.wait_until(LIMIT, |sessions| sessions.len() == INSTANCES));
+    taken
+}
+
+fn run(runner: Runner) -> wedr_plugin_sdk::Result<()> {
+    runner.run_with(metadata(), |sink, _| sink.emit("test", serde_json::json!({})))
+}
+
+#[test]
+fn busy_instances_are_waited_for_as_long_as_was_said() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        let _taken = occupy(&agent);
+        let (timeout, started) = (Duration::from_millis(300), Instant::now());
+        let result = run(runner(&agent).connect_timeout(timeout));
+        let Err(Error::Connect { path, source }) = result else { panic!("{result:?}") };
+        assert_eq!((path.as_path(), source.kind()), (agent.path(), ErrorKind::TimedOut));
+        assert!(started.elapsed() >= timeout);
+    });
+}
+
+#[test]
+fn an_instance_that_comes_free_is_used() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        let mut taken = occupy(&agent);
+        thread::scope(|scope| {
+            let running = scope.spawn(|| run(runner(&agent).connect_timeout(LIMIT)));
+            taken.pop();
+            running.join().unwrap().unwrap();
+        });
+        let last = agent.sessions().pop().unwrap();
+        assert_eq!((last.events().count(), last.end), (1, Some(SessionEnd::Goodbye)));
+    });
+}
+
+#[test]
+fn a_shutdown_while_every_instance_is_busy_is_no_error() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        let _taken = occupy(&agent);
+        let runner = runner(&agent).connect_timeout(Duration::MAX);
+        let handle = runner.shutdown_handle();
+        thread::scope(|scope| {
+            let running = scope.spawn(|| run(runner));
+            handle.shutdown();
+            running.join().unwrap().unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_pipe_that_nobody_made_is_not_found() {
+    watched(|| {
+        let nobody =
+            Runner::new().pipe_path(r"\\.\pipe\wedr-nobody-is-here").install_signal_handler(false);
+        let result = run(nobody);
+        let Err(Error::Connect { source, .. }) = result else { panic!("{result:?}") };
+        assert_eq!(source.kind(), ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn a_name_that_could_lead_to_another_machine_opens_nothing() {
+    let long = format!(r"\\.\pipe\{}", "x".repeat(300));
+    for path in [
+        r"\\server\pipe\WazabiEDR_plugin",
+        r"\\.\pipe\a\b",
+        r"\\.\pipe\..\..\server\share",
+        r"\\.\pipe\",
+        r"C:\WazabiEDR_plugin",
+        "",
+        &long,
+    ] {
+        let result = run(Runner::new().pipe_path(path).install_signal_handler(false));
+        let Err(Error::InvalidConfig(what)) = result else { panic!("{path}: {result:?}") };
+        assert!(path.is_empty() || what.contains(path), "{what}");
+    }
+}
+
+#[test]
+fn a_pipe_of_the_own_user_is_trusted() {
+    watched(|| {
+        // Wine 8 knows owners as far as they are set, which the test agent does.
+        for trust in [AgentTrust::OwnerOrRoot, AgentTrust::Any] {
+            let agent = TestAgent::start().unwrap();
+            run(runner(&agent).trusted_agent(trust)).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_reader_that_stalls_in_mid_frame_leaves_a_torn_one_and_no_goodbye() {
+    watched(|| {
+        use wedr_plugin_sdk::testing::Script;
+        let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();
+        let mut accepted = 0;
+        let result = runner(&agent).drain_timeout(Duration::from_millis(100)).run_with(
+            metadata(),
+            |sink, _| {
+                let large = serde_json::json!("x".repeat(500_000));
+                while sink.event("test").try_emit(&large).is_ok() {
+                    accepted += 1;
+                }
+                Ok(())
+            },
+        );
+        let Err(Error::Undelivered { count }) = result else { panic!("{result:?}") };
+        assert!(count > 0 && count <= accepted);
+        agent.resume();
+        let session = agent.ended_session(LIMIT).unwrap();
+        assert_ne!(session.end, Some(SessionEnd::Goodbye));
+    });
+}
