@@ -50,9 +50,9 @@ pub fn example(name: &str) -> PathBuf {
     let profile = this.ancestors().nth(2).expect("it is in a profile's folder");
     let example = profile.join("examples").join(name).with_extension(EXE_EXTENSION);
     if !example.exists() {
-        let build = ["build", "--example", name, "--target-dir"];
+        let arguments = ["build", "--example", name, "--target-dir"];
         let target = profile.parent().expect("it is in a target folder");
-        let built = Command::new(env!("CARGO")).args(build).arg(target).status();
+        let built = Command::new(env!("CARGO")).args(arguments).arg(target).status();
         assert!(built.is_ok_and(|status| status.success()), "cargo build --example {name} failed");
     }
     example
