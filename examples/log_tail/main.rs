@@ -21,6 +21,7 @@ mod timestamp;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::{env, process};
 
 use notify::event::ModifyKind;
@@ -80,6 +81,11 @@ fn run(names: Names, from_start: bool, sink: &EventSink, ctx: &SessionContext) -
     }
     tail.attempt(|follower| follower.look(true));
 
+    // On Windows the watcher drops callbacks when many come at once, and does not say so.
+    while cfg!(windows) && !ctx.is_shutting_down() {
+        ctx.sleep(Duration::from_secs(1));
+        tail.attempt(|follower| follower.look(true));
+    }
     ctx.wait_for_shutdown();
     drop(watcher);
     // The sink closed when the shutdown was asked for, so a last look could forward nothing: what

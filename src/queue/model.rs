@@ -1,10 +1,10 @@
-//! The queue under loom, which runs every interleaving of a few threads, with every value that
-//! the memory model lets a load return. Run with
+//! The queue under loom, which runs a few threads in every order, and lets each load return every
+//! value that the memory model allows. Run with
 //! `RUSTFLAGS="--cfg wedr_loom" cargo test --lib --release queue::model`.
 //!
-//! A lost wake-up shows as loom's "deadlock". Each model also names all the outcomes it expects,
-//! so that one which has stopped meeting a race fails too. A model without a bound on preemptions
-//! is exhaustive; `LOOM_MAX_PREEMPTIONS` bounds (or widens) the others.
+//! A lost wake-up shows as loom's "deadlock". Each model also names all its outcomes: one that no
+//! longer meets the race it is about fails too. With three threads or more, threads are preempted
+//! a bounded number of times; `LOOM_MAX_PREEMPTIONS` sets another bound, for all models.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +12,7 @@ use loom::thread::{self, JoinHandle};
 
 use super::*;
 
+/// How a push ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Pushed {
     Accepted,
@@ -21,15 +22,28 @@ enum Pushed {
 
 use Pushed::{Accepted, Closed, Full};
 
+/// What became of a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Flushed {
+    Sent,
+    Lost(u64),
+}
+
+/// Any number of preemptions.
+const EXHAUSTIVE: Option<usize> = None;
+
 /// Runs a model through all its executions; returns what came out of them.
-fn outcomes<T>(bound: Option<usize>, model: impl Fn() -> T + Send + Sync + 'static) -> BTreeSet<T>
+fn outcomes<T>(
+    preemptions: Option<usize>,
+    model: impl Fn() -> T + Send + Sync + 'static,
+) -> BTreeSet<T>
 where
     T: Ord + Send + 'static,
 {
     let seen = std::sync::Arc::new(std::sync::Mutex::new((0_u64, BTreeSet::new())));
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 10_000;
-    builder.preemption_bound = builder.preemption_bound.or(bound);
+    builder.preemption_bound = builder.preemption_bound.or(preemptions);
     builder.check({
         let seen = std::sync::Arc::clone(&seen);
         move || {
@@ -44,23 +58,32 @@ where
     outcomes
 }
 
-fn open(capacity: usize, overflow: Overflow) -> (Arc<Queue>, Outlet) {
-    let limits = Limits { capacity, heap_bytes: long(0).heap_bytes(), max_body: 1 << 20, overflow };
-    queue(limits, Arc::new(Shutdown::new()))
+/// An outlet that a failing model leaves alone: to drop it when loom has given up would abort.
+struct Writer(ManuallyDrop<Outlet>);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            drop(self.0.take());
+        }
+    }
+}
+    let (queue, outlet) = open(1, overflow);
+    assert_eq!(push(&queue, event(0)), Accepted);
+    (queue, outlet)
 }
 
 fn event(id: u64) -> EventTail {
     EventTail::encode("m", id, &(), 1 << 20).unwrap()
 }
 
-/// An event that uses the whole byte budget.
+/// An event that takes the whole byte budget.
 fn long(id: u64) -> EventTail {
     EventTail::encode("m", id, &"x".repeat(300), 1 << 20).unwrap()
 }
 
 fn id(event: &EventTail) -> u64 {
-    let digits = &event.as_bytes()[b"\"ts_unix_ns\":".len()..];
-    u64::from(digits[0] - b'0')
+    u64::from(event.as_bytes()[b"\"ts_unix_ns\":".len()] - b'0')
 }
 
 fn push(queue: &Queue, event: EventTail) -> Pushed {
@@ -72,17 +95,32 @@ fn push(queue: &Queue, event: EventTail) -> Pushed {
     }
 }
 
-fn spawn_push(queue: &Arc<Queue>, event: EventTail) -> JoinHandle<Pushed> {
+fn flush(queue: &Queue) -> Flushed {
+    match queue.flush(Duration::MAX) {
+        Ok(()) => Flushed::Sent,
+        Err(Error::Undelivered { count }) => Flushed::Lost(count),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn spawn<T: 'static>(
+    queue: &Arc<Queue>,
+    body: impl FnOnce(&Queue) -> T + 'static,
+) -> JoinHandle<T> {
     let queue = Arc::clone(queue);
-    thread::spawn(move || push(&queue, event))
+    thread::spawn(move || body(&queue))
 }
 
-fn spawn_shutdown(queue: &Queue) -> JoinHandle<()> {
-    let shutdown = Arc::clone(&queue.shutdown);
-    thread::spawn(move || shutdown.request())
+fn spawn_push(queue: &Arc<Queue>, event: EventTail) -> JoinHandle<Pushed> {
+    spawn(queue, move |queue| push(queue, event))
 }
 
-/// As the writer does: takes what is there, and sends it.
+fn send_one(outlet: &mut Outlet) -> Option<u64> {
+    let event = outlet.take()?;
+    outlet.sent(1);
+    Some(id(&event))
+}
+
 fn send_batch(outlet: &mut Outlet) -> Vec<u64> {
     let mut batch = Vec::new();
     while let Some(event) = outlet.take() {
@@ -107,7 +145,7 @@ fn stream(outlet: &mut Outlet, queue: &Queue) -> Vec<u64> {
     sent
 }
 
-/// The writer's end, if it has seen the flag by now.
+/// The writer's end, once it has seen the flag.
 fn drain(outlet: &mut Outlet) -> Vec<u64> {
     outlet.close();
     let sent = send_batch(outlet);
@@ -115,57 +153,56 @@ fn drain(outlet: &mut Outlet) -> Vec<u64> {
     sent
 }
 
-/// What was accepted must be among `taken`, and there once.
+/// What was accepted was taken, once; what was refused may have been taken only if it was
+/// refused by the closing; nothing else was taken.
+#[track_caller]
 fn assert_promise(pushed: &[(u64, Pushed)], taken: &[u64]) {
     for (id, result) in pushed {
         let times = taken.iter().filter(|taken| *taken == id).count();
         match result {
-            Accepted => assert_eq!(times, 1, "an accepted event was lost: {pushed:?} {taken:?}"),
-            // It may have been taken in the instant that it was refused in.
-            Closed => assert!(times <= 1),
-            Full => assert_eq!(times, 0),
+            Accepted => assert_eq!(times, 1, "accepted and not taken: {pushed:?}, {taken:?}"),
+            Closed => assert!(times <= 1, "taken twice: {pushed:?}, {taken:?}"),
+            Full => assert_eq!(times, 0, "refused and taken: {pushed:?}, {taken:?}"),
         }
     }
     let known = |id| pushed.iter().any(|(pushed, _)| pushed == id);
-    assert!(taken.iter().all(known), "{pushed:?} {taken:?}");
+    assert!(taken.iter().all(known), "{pushed:?}, {taken:?}");
 }
 
+// The closing rule.
+
 #[test]
-fn what_is_accepted_is_taken_after_closing() {
-    let seen = outcomes(None, || {
+fn what_is_accepted_is_taken_after_the_closing() {
+    let seen = outcomes(EXHAUSTIVE, || {
         let (queue, mut outlet) = open(1, Overflow::Block);
         let producer = spawn_push(&queue, event(1));
-        let requester = spawn_shutdown(&queue);
-        let mut taken = Vec::new();
-        let closing = queue.shutdown.is_requested();
-        if closing {
-            taken = drain(&mut outlet);
-        }
+        let requester = spawn(&queue, |queue| queue.shutdown.request());
+        // One look at the flag: the executions in which it comes too early show nothing.
+        let taken = queue.shutdown.is_requested().then(|| drain(&mut outlet));
         requester.join().unwrap();
         let pushed = producer.join().unwrap();
-        if !closing {
-            taken = drain(&mut outlet);
+        if let Some(taken) = &taken {
+            assert_promise(&[(1, pushed)], taken);
         }
-        assert_promise(&[(1, pushed)], &taken);
-        (closing, pushed, taken)
+        drop(outlet);
+        if taken.is_some() {
+            assert_eq!(queue.stats().undelivered, 0, "refused and yet undelivered");
+        }
+        (pushed, taken)
     });
-    assert_eq!(
-        seen,
-        [
-            (false, Accepted, vec![1]),
-            (false, Closed, vec![]),
-            (false, Closed, vec![1]),
-            (true, Accepted, vec![1]),
-            (true, Closed, vec![]),
-            (true, Closed, vec![1])
-        ]
-        .into()
-    );
+    let expected = [
+        (Accepted, None),
+        (Accepted, Some(vec![1])),
+        (Closed, None),
+        (Closed, Some(vec![])),
+        (Closed, Some(vec![1])),
+    ];
+    assert_eq!(seen, expected.into());
 }
 
 #[test]
-fn two_producers() {
-    let seen = outcomes(None, || {
+fn a_slot_that_is_reserved_hides_no_event_behind_it() {
+    let seen = outcomes(Some(3), || {
         let (queue, mut outlet) = open(2, Overflow::Block);
         let first = spawn_push(&queue, event(1));
         let second = spawn_push(&queue, event(2));
@@ -173,33 +210,49 @@ fn two_producers() {
         let taken = drain(&mut outlet);
         let pushed = [(1, first.join().unwrap()), (2, second.join().unwrap())];
         assert_promise(&pushed, &taken);
-        pushed.map(|(_, pushed)| pushed)
+        pushed.map(|(_, result)| result)
     });
     let expected = [[Accepted, Accepted], [Accepted, Closed], [Closed, Accepted], [Closed, Closed]];
     assert_eq!(seen, expected.into());
 }
 
 #[test]
-fn dropped() {
-    let seen = outcomes(None, || {
+fn what_is_accepted_is_counted_when_the_outlet_is_dropped() {
+    let seen = outcomes(EXHAUSTIVE, || {
         let (queue, outlet) = open(1, Overflow::Block);
         let producer = spawn_push(&queue, event(1));
         drop(outlet);
         let pushed = producer.join().unwrap();
         let undelivered = queue.stats().undelivered;
-        if pushed == Accepted {
-            assert_eq!(undelivered, 1);
-        }
+        assert!(pushed == Closed || undelivered == 1, "accepted and not counted");
         (pushed, undelivered)
     });
     assert_eq!(seen, [(Accepted, 1), (Closed, 0), (Closed, 1)].into());
 }
 
 #[test]
-fn room() {
-    let seen = outcomes(None, || {
+fn a_session_keeps_its_promise() {
+    let seen = outcomes(Some(2), || {
         let (queue, mut outlet) = open(1, Overflow::Block);
-        assert_eq!(push(&queue, event(0)), Accepted);
+        let producer = spawn(&queue, |queue| [1, 2].map(|id| (id, push(queue, event(id)))));
+        let requester = spawn(&queue, |queue| queue.shutdown.request());
+        let mut taken = stream(&mut outlet, &queue);
+        taken.extend(drain(&mut outlet));
+        requester.join().unwrap();
+        let pushed = producer.join().unwrap();
+        assert_promise(&pushed, &taken);
+        assert!(taken.is_sorted(), "a thread's events keep their order");
+        pushed.map(|(_, result)| result)
+    });
+    assert_eq!(seen, [[Accepted, Accepted], [Accepted, Closed], [Closed, Closed]].into());
+}
+
+// The room condvars. An outcome of 0 says that the producer found room, 1 that it waited.
+
+#[test]
+fn who_waits_for_a_slot_is_woken() {
+    let seen = outcomes(EXHAUSTIVE, || {
+        let (queue, mut outlet) = open_full(Overflow::Block);
         let producer = spawn_push(&queue, event(1));
         assert_eq!(send_one(&mut outlet), Some(0));
         outlet.make_room_before_waiting();
@@ -210,28 +263,9 @@ fn room() {
     assert_eq!(seen, [0, 1].into());
 }
 
-fn send_one(outlet: &mut Outlet) -> Option<u64> {
-    let event = outlet.take()?;
-    outlet.sent(1);
-    Some(id(&event))
-}
-
 #[test]
-fn room_closed() {
-    let seen = outcomes(None, || {
-        let (queue, _outlet) = open(1, Overflow::Block);
-        assert_eq!(push(&queue, event(0)), Accepted);
-        let producer = spawn_push(&queue, event(1));
-        queue.shutdown.request();
-        assert_eq!(producer.join().unwrap(), Closed);
-        queue.stats().waits
-    });
-    assert_eq!(seen, [0, 1].into());
-}
-
-#[test]
-fn room_bytes() {
-    let seen = outcomes(None, || {
+fn who_waits_for_bytes_is_woken() {
+    let seen = outcomes(EXHAUSTIVE, || {
         let (queue, mut outlet) = open(2, Overflow::Block);
         assert_eq!(push(&queue, long(0)), Accepted);
         let producer = spawn_push(&queue, long(1));
@@ -245,155 +279,188 @@ fn room_bytes() {
 }
 
 #[test]
-fn bell_event() {
-    let seen = outcomes(None, || {
+fn who_waits_for_room_is_woken_by_the_shutdown() {
+    let seen = outcomes(EXHAUSTIVE, || {
+        let (queue, outlet) = open_full(Overflow::Block);
+        let producer = spawn_push(&queue, event(1));
+        queue.shutdown.request();
+        assert_eq!(producer.join().unwrap(), Closed);
+        drop(outlet);
+        queue.stats().waits
+    });
+    assert_eq!(seen, [0, 1].into());
+}
+
+#[test]
+fn two_who_wait_for_a_slot_are_woken() {
+    let seen = outcomes(Some(2), || {
+        let (queue, mut outlet) = open_full(Overflow::Block);
+        let producers = [1, 2].map(|id| spawn_push(&queue, event(id)));
+        let mut sent = 0;
+        while sent < 3 {
+            match send_one(&mut outlet) {
+                Some(_) => sent += 1,
+                None => thread::yield_now(),
+            }
+            outlet.make_room_before_waiting();
+        }
+        for producer in producers {
+            assert_eq!(producer.join().unwrap(), Accepted);
+        }
+        queue.stats().waits
+    });
+    assert_eq!(seen, [0, 1, 2].into());
+}
+
+/// One of them may hold bytes for a moment, find no slot, and give the bytes back when the writer
+/// has long made room for the other.
+#[test]
+fn two_with_long_events_do_not_wait_for_each_other() {
+    let seen = outcomes(Some(2), || {
+        let (queue, mut outlet) = open_full(Overflow::Block);
+        let producers = [1, 2].map(|id| spawn_push(&queue, long(id)));
+        let mut sent = 0;
+        while sent < 3 {
+            match send_one(&mut outlet) {
+                Some(_) => sent += 1,
+                None => outlet.idle(Deadline::NEVER),
+            }
+        }
+        for producer in producers {
+            assert_eq!(producer.join().unwrap(), Accepted);
+        }
+        queue.stats().waits
+    });
+    assert_eq!(seen, [0, 1, 2].into());
+}
+
+// The bell. An outcome of 0 says that the writer found something to do, 1 that it rested.
+
+#[test]
+fn an_event_wakes_an_idle_writer() {
+    let seen = outcomes(EXHAUSTIVE, || {
         let (queue, mut outlet) = open(1, Overflow::Block);
         let producer = spawn_push(&queue, event(1));
-        let mut naps = 0;
+        let mut rests = 0;
         while send_one(&mut outlet).is_none() {
             outlet.idle(Deadline::NEVER);
-            naps += 1;
+            rests += 1;
         }
         assert_eq!(producer.join().unwrap(), Accepted);
-        naps
+        rests
     });
     assert_eq!(seen, [0, 1].into());
 }
 
 #[test]
-fn bell_shutdown() {
-    let seen = outcomes(None, || {
+fn a_flush_wakes_an_idle_writer() {
+    let seen = outcomes(EXHAUSTIVE, || {
         let (queue, mut outlet) = open(1, Overflow::Block);
-        let requester = spawn_shutdown(&queue);
-        let mut naps = 0;
-        while !queue.shutdown.is_requested() {
-            outlet.idle(Deadline::NEVER);
-            naps += 1;
-        }
-        requester.join().unwrap();
-        naps
-    });
-    assert_eq!(seen, [0, 1].into());
-}
-
-#[test]
-fn bell_flush() {
-    let seen = outcomes(None, || {
-        let (queue, mut outlet) = open(1, Overflow::Block);
-        let flusher = spawn_flush(&queue);
-        let mut naps = 0;
+        let flusher = spawn(&queue, flush);
+        let mut rests = 0;
         while !outlet.is_flushing() {
             outlet.idle(Deadline::NEVER);
-            naps += 1;
+            rests += 1;
         }
         outlet.begin_flush();
         outlet.finish_flush();
-        assert!(flusher.join().unwrap().is_ok());
-        naps
+        assert_eq!(flusher.join().unwrap(), Flushed::Sent);
+        rests
     });
     assert_eq!(seen, [0, 1].into());
 }
 
-fn spawn_flush(queue: &Arc<Queue>) -> JoinHandle<Result<()>> {
-    let queue = Arc::clone(queue);
-    thread::spawn(move || queue.flush(Duration::MAX))
+#[test]
+fn the_shutdown_wakes_an_idle_writer() {
+    let seen = outcomes(EXHAUSTIVE, || {
+        let (queue, mut outlet) = open(1, Overflow::Block);
+        let requester = spawn(&queue, |queue| queue.shutdown.request());
+        let mut rests = 0;
+        while !queue.shutdown.is_requested() {
+            outlet.idle(Deadline::NEVER);
+            rests += 1;
+        }
+        requester.join().unwrap();
+        rests
+    });
+    assert_eq!(seen, [0, 1].into());
 }
 
 #[test]
-fn linger_full() {
-    let seen = outcomes(None, || {
+fn a_full_queue_ends_the_linger() {
+    let seen = outcomes(Some(3), || {
         let (queue, mut outlet) = open(1, Overflow::Block);
-        assert_eq!(push(&queue, event(0)), Accepted);
-        let producer = spawn_push(&queue, event(1));
+        let producer = spawn(&queue, |queue| [1, 2].map(|id| push(queue, event(id))));
         outlet.linger(Deadline::NEVER);
-        assert_eq!(send_one(&mut outlet), Some(0));
-        outlet.make_room_before_waiting();
-        assert_eq!(producer.join().unwrap(), Accepted);
         assert_eq!(send_one(&mut outlet), Some(1));
+        outlet.make_room_before_waiting();
+        assert_eq!(producer.join().unwrap(), [Accepted; 2]);
+        assert_eq!(send_one(&mut outlet), Some(2));
         queue.stats().waits
     });
     assert_eq!(seen, [0, 1].into());
 }
 
+// Flushes and refusals.
+
 #[test]
-fn flush() {
-    let seen = outcomes(None, || {
+fn a_flush_ends_after_what_was_accepted_before_it_is_sent() {
+    let seen = outcomes(Some(3), || {
         let (queue, mut outlet) = open(1, Overflow::Block);
-        let producer = {
-            let queue = Arc::clone(&queue);
-            thread::spawn(move || {
-                assert_eq!(push(&queue, event(1)), Accepted);
-                queue.flush(Duration::MAX).unwrap();
-                let sent = queue.stats().sent;
-                queue.shutdown.request();
-                sent
-            })
-        };
+        let producer = spawn(&queue, |queue| {
+            assert_eq!(push(queue, event(1)), Accepted);
+            let flushed = flush(queue);
+            let sent = queue.stats().sent;
+            queue.shutdown.request();
+            (flushed, sent)
+        });
         stream(&mut outlet, &queue);
         producer.join().unwrap()
     });
-    assert_eq!(seen, [1].into());
+    assert_eq!(seen, [(Flushed::Sent, 1)].into());
 }
 
 #[test]
-fn refusals() {
-    let seen = outcomes(None, || {
-        let (queue, mut outlet) = open(1, Overflow::Refuse);
-        assert_eq!(push(&queue, event(0)), Accepted);
-        let first = spawn_push(&queue, event(1));
-        let second = spawn_push(&queue, event(2));
+fn a_flush_during_the_shutdown_says_how_it_ended() {
+    for drains in [true, false] {
+        let seen = outcomes(EXHAUSTIVE, move || {
+            let (queue, mut outlet) = open(1, Overflow::Block);
+            let producer = spawn(&queue, |queue| {
+                let pushed = push(queue, event(1));
+                let flushed = flush(queue);
+                (pushed, flushed, queue.stats().sent)
+            });
+            queue.shutdown.request();
+            if drains {
+                drain(&mut outlet);
+            }
+            drop(outlet);
+            producer.join().unwrap()
+        });
+        let end =
+            if drains { (Accepted, Flushed::Sent, 1) } else { (Accepted, Flushed::Lost(1), 0) };
+        assert!(seen.contains(&end), "{seen:?}");
+        let promised = |seen: &(_, _, _)| seen.0 == Closed || *seen == end;
+        assert!(seen.iter().all(promised), "{seen:?}");
+    }
+}
+
+#[test]
+fn every_refusal_is_counted_before_the_count_closes() {
+    let seen = outcomes(Some(2), || {
+        let (queue, mut outlet) = open_full(Overflow::Refuse);
+        let producers = [1, 2].map(|id| spawn_push(&queue, event(id)));
         queue.shutdown.request();
         let taken = drain(&mut outlet);
         let refused = outlet.close_refusals();
-        let pushed = [(0, Accepted), (1, first.join().unwrap()), (2, second.join().unwrap())];
-        assert_promise(&pushed, &taken);
-        let full = pushed.iter().filter(|(_, pushed)| *pushed == Full).count();
+        let [first, second] = producers.map(|producer| producer.join().unwrap());
+        assert_promise(&[(0, Accepted), (1, first), (2, second)], &taken);
+        let full = [first, second].iter().filter(|result| **result == Full).count();
         assert_eq!(refused, full as u64);
-        pushed.map(|(_, pushed)| pushed)
+        assert_eq!(outlet.refused(), refused, "the count is closed");
+        [first, second]
     });
-    println!("{seen:?}");
-}
-
-#[test]
-fn long_pair() {
-    let seen = outcomes(Some(2), || {
-        let (queue, mut outlet) = open(1, Overflow::Block);
-        assert_eq!(push(&queue, event(0)), Accepted);
-        let first = spawn_push(&queue, long(1));
-        let second = spawn_push(&queue, long(2));
-        let mut taken = Vec::new();
-        while taken.len() < 3 {
-            match send_one(&mut outlet) {
-                Some(id) => taken.push(id),
-                None => thread::yield_now(),
-            }
-            outlet.make_room_before_waiting();
-        }
-        first.join().unwrap();
-        second.join().unwrap();
-        queue.stats().waits
-    });
-    println!("{seen:?}");
-}
-
-#[test]
-fn room_two() {
-    let seen = outcomes(Some(2), || {
-        let (queue, mut outlet) = open(1, Overflow::Block);
-        assert_eq!(push(&queue, event(0)), Accepted);
-        let first = spawn_push(&queue, event(1));
-        let second = spawn_push(&queue, event(2));
-        let mut taken = Vec::new();
-        while taken.len() < 3 {
-            match send_one(&mut outlet) {
-                Some(id) => taken.push(id),
-                None => thread::yield_now(),
-            }
-            outlet.make_room_before_waiting();
-        }
-        first.join().unwrap();
-        second.join().unwrap();
-        queue.stats().waits
-    });
-    println!("{seen:?}");
+    for results in [[Closed, Closed], [Closed, Full], [Full, Closed], [Full, Full]] {
+        assert!(seen.contains(&results), "{results:?} in {seen:?}");
+    }
 }

@@ -200,7 +200,7 @@ impl Queue {
         }
     }
 
-    /// Whether a slot stays for each of `others` if one is taken.
+    /// Whether a slot stays for each of so many others if one is taken.
     fn has_slot_beyond(&self, others: usize) -> bool {
         self.events.len() + others < self.limits.capacity
     }
@@ -253,8 +253,9 @@ impl Queue {
                 self.room.wake_one(line);
             }
             timed_out = self.room.wait(line, lack, deadline);
-            // After a wait for bytes, it may queue for a slot only now.
-            has_slot = lack == Lack::Slot || self.has_slot_beyond(line.waiting - 1);
+            // After a wait for bytes: a slot that nobody was woken for. Those who came later, and
+            // wait, must not keep it from that one.
+            has_slot = lack == Lack::Slot || self.has_slot_beyond(line.woken);
         };
         if let Some(since) = since {
             self.room.waited(since);
