@@ -20,7 +20,7 @@ type BoxedError = Box<dyn StdError + Send + Sync>;
 /// # Examples
 ///
 /// ```
-/// let error = wedr_plugin_sdk::Metadata::from_env("acme", "1.0").unwrap_err();
+/// let error = wedr_plugin_sdk::Error::MissingPluginId;
 /// assert!(error.is_permanent());
 /// assert!(error.to_string().contains("WEDR_PLUGIN_ID"));
 /// ```

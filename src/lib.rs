@@ -15,8 +15,8 @@
 //!
 //! **What you write** is one function that produces events: a closure for [`run_with`], or a type
 //! that implements [`Plugin`] for [`run`]. Options are set on a [`Runner`]. The [`EventSink`] it
-//! gets may be cloned into any callback or thread, and does not hold it up: `emit` serialises the
-//! event and queues it.
+//! gets may be cloned into any callback or thread: `emit` serialises the event, queues it, and does
+//! not wait for the pipe.
 //!
 //! **What happens to it**: one thread of the SDK's own writes what is queued to the agent's pipe,
 //! in batches, with heartbeats between. An event for which `emit` returned `Ok` is handed to the

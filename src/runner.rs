@@ -348,9 +348,13 @@ impl Runner {
         if self.install_signal_handler {
             signals::install()?;
         }
-        match self.open(&hello)? {
-            Some(session) => session.run(body, self.on_close),
-            None => Ok(()),
+        match self.open(&hello) {
+            Ok(Some(session)) => session.run(body, self.on_close),
+            Ok(None) => Ok(()),
+            Err(rejected @ Error::Rejected { .. }) => Err(rejected),
+            // What goes wrong once the session is not wanted any more is no failure.
+            Err(_) if self.shutdown.is_requested() => Ok(()),
+            Err(e) => Err(e),
         }
     }
 

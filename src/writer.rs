@@ -19,6 +19,8 @@ const WRITE_SLICE: Duration = Duration::from_millis(100);
 const PEER_CHECK: Duration = Duration::from_millis(500);
 /// How long the agent gets to close the pipe after goodbye.
 const CONFIRMATION: Duration = Duration::from_secs(1);
+/// How long past its deadline a drain may go on that never has to wait.
+const DRAIN_GRACE: Duration = Duration::from_millis(100);
 /// Batches of at least this many bytes are followed by the next at once: with so much to send,
 /// lingering would only cost time.
 const LINGER_BELOW: usize = 16 << 10;
@@ -61,6 +63,8 @@ pub(crate) struct Writer {
     seq: u64,
     /// The refusals that `seq` has skipped a number for.
     burnt: u64,
+    /// Nothing has been sent since that would show the last of these gaps.
+    owes_gap: bool,
     heartbeat: Timer,
     peer_check: Timer,
     linger: Duration,
@@ -82,6 +86,7 @@ impl Writer {
             batch: Batch::new(),
             seq: 0,
             burnt: 0,
+            owes_gap: false,
             heartbeat: Timer::new(timing.heartbeat, now),
             peer_check: Timer::new(Some(PEER_CHECK), now),
             linger: timing.linger,
@@ -139,11 +144,17 @@ impl Writer {
         self.output.outlet.close();
         while self.send_batch()? > 0 {
             self.beat_if_due(Instant::now())?;
+            // Writes that do not wait do not look at it.
+            let limit = self.output.drain_timeout.saturating_add(DRAIN_GRACE);
+            if self.output.shutdown.drain_deadline(limit).has_passed() {
+                return Err(Stop::OutOfTime);
+            }
         }
         self.output.outlet.drained();
-        let refused = self.output.outlet.close_refusals();
-        if refused > self.burnt {
-            // Shows the gap that nothing else would come after.
+        self.output.outlet.close_refusals();
+        self.burn_refused();
+        if self.owes_gap {
+            // Nothing else would come after it.
             self.beat()?;
         }
         self.send(&PluginMessage::Goodbye)
@@ -178,6 +189,7 @@ impl Writer {
     /// Skips a number for every event that was refused, so that the agent sees the loss.
     fn burn_refused(&mut self) {
         let refused = self.output.outlet.refused();
+        self.owes_gap |= refused > self.burnt;
         self.seq += refused - self.burnt;
         self.burnt = refused;
     }
@@ -185,6 +197,7 @@ impl Writer {
     fn next_seq(&mut self) -> u64 {
         let seq = self.seq;
         self.seq += 1;
+        self.owes_gap = false;
         seq
     }
 

@@ -2,11 +2,13 @@
 //! value that the memory model allows. Run with
 //! `RUSTFLAGS="--cfg wedr_loom" cargo test --lib --release queue::model`.
 //!
-//! A lost wake-up shows as loom's "deadlock". Each model also names all its outcomes: one that no
+//! A lost wake-up shows as loom's "deadlock", or as a writer that looks for events more often than
+//! loom allows ("maximum number of branches"). Each model also names all its outcomes: one that no
 //! longer meets the race it is about fails too. With three threads or more, threads are preempted
 //! a bounded number of times; `LOOM_MAX_PREEMPTIONS` sets another bound, for all models.
 
 use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
 
 use loom::thread::{self, JoinHandle};
 
@@ -58,16 +60,39 @@ where
     outcomes
 }
 
-/// An outlet that a failing model leaves alone: to drop it when loom has given up would abort.
-struct Writer(ManuallyDrop<Outlet>);
+/// An outlet that a failing model leaves alone: to drop it once loom has given up would abort.
+struct Writer(Option<Outlet>);
+
+impl Deref for Writer {
+    type Target = Outlet;
+
+    fn deref(&self) -> &Outlet {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Writer {
+    fn deref_mut(&mut self) -> &mut Outlet {
+        self.0.as_mut().unwrap()
+    }
+}
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            drop(self.0.take());
+        if std::thread::panicking() {
+            std::mem::forget(self.0.take());
         }
     }
 }
+
+fn open(capacity: usize, overflow: Overflow) -> (Arc<Queue>, Writer) {
+    let limits = Limits { capacity, heap_bytes: long(0).heap_bytes(), max_body: 1 << 20, overflow };
+    let (queue, outlet) = queue(limits, Arc::new(Shutdown::new()));
+    (queue, Writer(Some(outlet)))
+}
+
+/// A queue with room for one event, which has it already.
+fn open_full(overflow: Overflow) -> (Arc<Queue>, Writer) {
     let (queue, outlet) = open(1, overflow);
     assert_eq!(push(&queue, event(0)), Accepted);
     (queue, outlet)
@@ -296,11 +321,9 @@ fn two_who_wait_for_a_slot_are_woken() {
     let seen = outcomes(Some(2), || {
         let (queue, mut outlet) = open_full(Overflow::Block);
         let producers = [1, 2].map(|id| spawn_push(&queue, event(id)));
-        let mut sent = 0;
-        while sent < 3 {
-            match send_one(&mut outlet) {
-                Some(_) => sent += 1,
-                None => thread::yield_now(),
+        for _ in 0..3 {
+            while send_one(&mut outlet).is_none() {
+                thread::yield_now();
             }
             outlet.make_room_before_waiting();
         }

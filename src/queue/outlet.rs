@@ -81,9 +81,9 @@ impl Outlet {
         self.queue.refusals.count()
     }
 
-    /// Ends the counting of refusals; returns their final number.
-    pub(crate) fn close_refusals(&self) -> u64 {
-        self.queue.refusals.close()
+    /// Ends the counting of refusals.
+    pub(crate) fn close_refusals(&self) {
+        self.queue.refusals.close();
     }
 
     /// Wakes producers that wait for room, if it is worth it.
@@ -124,7 +124,9 @@ impl Outlet {
     pub(crate) fn linger(&mut self, deadline: Deadline) {
         self.make_room_before_waiting();
         self.queue.bell.linger(deadline, || {
-            !self.has_other_work() && self.events.len() < self.queue.limits.capacity
+            !self.has_other_work()
+                && !self.queue.room.anyone_waits()
+                && self.events.len() < self.queue.limits.capacity
         });
     }
 

@@ -24,8 +24,8 @@ impl Refusals {
         self.0.load(Ordering::Relaxed) & !CLOSED
     }
 
-    /// Ends the counting; returns the final count.
-    pub(super) fn close(&self) -> u64 {
-        self.0.fetch_or(CLOSED, Ordering::Relaxed) & !CLOSED
+    /// Ends the counting: what [`count`](Self::count) returns from now on is final.
+    pub(super) fn close(&self) {
+        self.0.fetch_or(CLOSED, Ordering::Relaxed);
     }
 }

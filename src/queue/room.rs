@@ -153,13 +153,11 @@ impl Queue {
         }
         if let Some(deadline) = self.deadline(patience) {
             self.wait_for_room(event, &mut line, deadline)?;
-        } else if let Err((_, lack)) = self.offer_as_newcomer(event, &line) {
+        } else if self.offer_as_newcomer(event, &line).is_err() {
             drop(line);
             self.check_open()?;
-            if lack == Lack::Slot {
-                // It may be lingering.
-                self.bell.ring();
-            }
+            // It may be lingering.
+            self.bell.ring();
             return Err(self.refuse(patience));
         }
         drop(line);
@@ -261,6 +259,10 @@ impl Queue {
             self.room.waited(since);
         }
         self.room.leave(line, ticket);
+        if result.is_err() && self.has_slot_beyond(line.woken) {
+            // The slot that was kept for it is another's now.
+            self.room.wake_one(line);
+        }
         result
     }
 }

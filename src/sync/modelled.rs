@@ -37,12 +37,14 @@ impl<A> Raced<A> {
     fn to_load(&self) -> &A {
         let me = loom::thread::current().id();
         let mut loaded_by = self.loaded_by.lock().unwrap();
-        let mine = loaded_by.iter().find(|(thread, _)| *thread == me);
-        let mine = mine.map(|(_, touched)| Arc::clone(touched)).unwrap_or_else(|| {
-            let touched = Arc::new(loom::sync::Condvar::new());
-            loaded_by.push((me, Arc::clone(&touched)));
-            touched
-        });
+        let mine = match loaded_by.iter().find(|(thread, _)| *thread == me) {
+            Some((_, touched)) => Arc::clone(touched),
+            None => {
+                let touched = Arc::new(loom::sync::Condvar::new());
+                loaded_by.push((me, Arc::clone(&touched)));
+                touched
+            }
+        };
         drop(loaded_by);
         mine.notify_one();
         &self.atomic

@@ -137,13 +137,15 @@ impl Serving<'_> {
             self.shared.pause(self.index, Duration::from_secs(most as u64) / rate);
         }
         let patience = &mut self.shared.patience(self.index);
-        match self.pipe.read(&mut self.buffer[..most], patience)? {
-            Read::Bytes(n) => {
+        match self.pipe.read(&mut self.buffer[..most], patience) {
+            Ok(Read::Bytes(n)) => {
                 self.frames.feed(&self.buffer[..n]);
                 Ok(())
             }
-            Read::Closed => Err(SessionEnd::Disconnected { mid_frame: self.frames.is_mid_frame() }),
-            Read::NotYet => Err(SessionEnd::ByAgent),
+            Ok(Read::Closed) | Err(_) => {
+                Err(SessionEnd::Disconnected { mid_frame: self.frames.is_mid_frame() })
+            }
+            Ok(Read::NotYet) => Err(SessionEnd::ByAgent),
         }
     }
 

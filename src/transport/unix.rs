@@ -170,8 +170,8 @@ impl Pipe {
                     // Only its sending side: wait for the rest, which poll always reports.
                     _ => PollFlags::empty(),
                 },
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => PollFlags::POLLIN,
+                // Also after bytes patience is asked: an agent may never stop talking.
+                Ok(_) | Err(Errno::EINTR | Errno::EAGAIN) => PollFlags::POLLIN,
                 Err(_) => return Closed::Abruptly,
             };
             match patience() {
@@ -220,7 +220,12 @@ fn poll_until(fd: BorrowedFd<'_>, events: PollFlags, deadline: Deadline) -> io::
 
 fn poll_now(fd: BorrowedFd<'_>) -> io::Result<PollFlags> {
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO)?;
+    // Interrupted even so: it is no sign of the pipe's loss.
+    while let Err(e) = poll(&mut fds, PollTimeout::ZERO) {
+        if e != Errno::EINTR {
+            return Err(e.into());
+        }
+    }
     Ok(fds[0].revents().unwrap_or(PollFlags::empty()))
 }
 

@@ -116,9 +116,11 @@ impl Pipe {
                     }
                     Some(deadline) => {
                         let slice = Deadline::after(BUSY_SLICE).earlier(deadline);
+                        // Zero would mean as long as the server likes.
+                        let wait = operation::milliseconds(slice).max(1);
                         // SAFETY: `wide` is a NUL-terminated string that outlives the call.
                         // Whether it succeeded shows in the next attempt to open.
-                        unsafe { WaitNamedPipeW(wide.as_ptr(), operation::milliseconds(slice)) };
+                        unsafe { WaitNamedPipeW(wide.as_ptr(), wait) };
                     }
                 },
                 Err(e) => return Err(e),
@@ -227,8 +229,8 @@ impl Pipe {
         loop {
             match (self.throw_away(), &self.reads[0].state) {
                 (Ok(()), State::Closed) => return Closed::Orderly,
-                (Ok(()), State::Unread(_)) => continue,
-                (Ok(()), State::Pending) => {}
+                // Also after bytes patience is asked: an agent may never stop talking.
+                (Ok(()), State::Unread(_) | State::Pending) => {}
                 (Err(_), _) => return Closed::Abruptly,
             }
             match patience() {
