@@ -475,7 +475,8 @@ fn every_refusal_is_counted_before_the_count_closes() {
         let producers = [1, 2].map(|id| spawn_push(&queue, event(id)));
         queue.shutdown.request();
         let taken = drain(&mut outlet);
-        let refused = outlet.close_refusals();
+        outlet.close_refusals();
+        let refused = outlet.refused();
         let [first, second] = producers.map(|producer| producer.join().unwrap());
         assert_promise(&[(0, Accepted), (1, first), (2, second)], &taken);
         let full = [first, second].iter().filter(|result| **result == Full).count();

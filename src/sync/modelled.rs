@@ -15,14 +15,13 @@ pub(crate) use std::sync::Arc;
 
 use super::Ordering;
 
-/// An atomic that no interleaving is missed of.
+/// An atomic of which loom misses no interleaving.
 ///
-/// loom 0.7 compares an access only with the last one that matters to it. A thread that loads and
-/// then stores thus hides from its store that others have loaded before, and that the store might
-/// come first is never tried (tokio-rs/loom#166, #392). So every thread that loads has an object
-/// of its own here, which nothing but its loads and the stores of others touch. What touches it
-/// is a `notify_one` without anybody waiting: it changes nothing, and orders nothing but the
-/// search.
+/// loom 0.7 compares an access only with the last one that it might race with. A thread that loads
+/// and then stores thus hides from its store that others have loaded before, and that the store
+/// might come before those is never tried (tokio-rs/loom#166, #392). So every thread that loads
+/// has an object of its own here, which only its loads and the stores of others touch. The touch
+/// is a `notify_one` with nobody waiting: it changes nothing and orders nothing but the search.
 #[derive(Debug, Default)]
 struct Raced<A> {
     atomic: A,
@@ -104,8 +103,8 @@ raced! {
 }
 
 impl AtomicU32 {
-    /// Swaps, since loom 0.7 has no one order of the stores and swaps of an atomic: a swap may
-    /// miss a store that it comes after (tokio-rs/loom#282).
+    /// Swaps, since loom 0.7 does not keep stores and swaps in one order: a swap may miss a store
+    /// that it must come after (tokio-rs/loom#282), and wake-ups seem lost that are not.
     pub(crate) fn store(&self, value: u32, order: Ordering) {
         self.swap(value, order);
     }
@@ -215,23 +214,25 @@ impl WaitTimeoutResult {
 
 /// Makes a stand-in for `crossbeam_channel::bounded`.
 ///
-/// It is crossbeam's own algorithm (`flavors/array.rs`, after Vyukov): a ring whose slots carry
-/// stamps, `tail` and `head` moved by compare-and-swap. So it can do what crossbeam can: reserve a
-/// slot and publish it later, have a later message published before an earlier one, answer "full"
-/// or "empty" from what a thread happens to see. It promises *less*, so that no fence of the
-/// queue's own can hide behind one of crossbeam's:
+/// It is crossbeam's own algorithm (`flavors/array.rs`, after Vyukov), for one receiver: a ring
+/// whose slots carry stamps, and a `tail` that senders move by compare-and-swap. So it shows what
+/// crossbeam's does: a slot is reserved before it is published, a later message may be published
+/// before an earlier one, and "full" and "empty" are answers from what a thread happens to see.
+/// It promises less, so that no fence of the queue's own can hide behind one of crossbeam's:
 ///
-/// * crossbeam issues a `SeqCst` fence before it says "full" or "empty"; here there is none;
-/// * `tail` and `head` are moved and read with `SeqCst` there, `Relaxed` here.
+/// * crossbeam issues a `SeqCst` fence before it answers "full" or "empty"; here there is none;
+/// * crossbeam moves and reads `tail` and `head` with `SeqCst`; here it is `Relaxed`;
+/// * crossbeam, finding a slot that is just being emptied, waits for it; here the answer is
+///   "full" (which also spares loom two threads that wait for a third).
 ///
-/// All that is left of ordering is what a channel cannot do without: the stamp, stored with
-/// `Release` once the message is in (or out), loaded with `Acquire` before it is taken out (or
-/// in). The messages themselves lie in a mutex of the standard library, which loom does not know:
-/// it adds no order to the model, and since loom runs one thread at a time it is always free. A
-/// stamp that admitted two threads to one slot would show as a missing message.
+/// All that is left of order is what a channel cannot do without: the stamp, stored with `Release`
+/// once the message is in (or out), and loaded with `Acquire` before it is taken out (or in). The
+/// messages themselves lie in a mutex of the standard library. loom does not know it, so it adds
+/// no order; and since loom's threads take turns, it is always free. A stamp that admitted two
+/// threads to one slot would show as a missing message.
 ///
-/// A mutex around a `VecDeque` would be too strong: whoever looks into the channel would then see
-/// all that its last user did, fence or no fence.
+/// A mutex around a `VecDeque` would be too strong: whoever looks into the channel would see all
+/// that its last user did before, fence or no fence.
 pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let ring = Arc::new(Ring::new(capacity));
     (Sender(Arc::clone(&ring)), Receiver(ring))
@@ -333,7 +334,7 @@ impl<T> Ring<T> {
                     Err(moved) => tail = moved,
                 }
             } else {
-                // Is the slot not free, or is it only that this is no longer the next?
+                // Is the slot taken, or is this merely the tail of long ago?
                 let last = self.move_tail(usize::MAX, 0).unwrap_err();
                 if last == tail {
                     return Err(TrySendError::Full(message));
