@@ -124,9 +124,7 @@ impl Outlet {
     pub(crate) fn linger(&mut self, deadline: Deadline) {
         self.make_room_before_waiting();
         self.queue.bell.linger(deadline, || {
-            !self.has_other_work()
-                && !self.queue.room.anyone_waits()
-                && self.events.len() < self.queue.limits.capacity
+            !self.has_other_work() && self.events.len() < self.queue.limits.capacity
         });
     }
 
