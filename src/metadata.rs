@@ -50,7 +50,7 @@ impl Metadata {
             return Err(Error::MissingPluginId);
         }
         let id = id.into_string().map_err(|id| {
-            Error::InvalidConfig(format!("{ID_VARIABLE} is not valid UTF-8: {id:?}"))
+            Error::InvalidConfig(format!("{ID_VARIABLE} is not valid UTF-8: {}", id.display()))
         })?;
         Ok(Self::new(id, plugin_version, plugin_name))
     }
