@@ -78,7 +78,8 @@ fn a_large_event_is_not_starved_by_small_ones() {
             }
             outlet.make_room();
             taken += 1;
-            assert!(taken < 8, "starved");
+            // Far more than the line is long: the large one may be in, and its thread not done.
+            assert!(taken < 500, "starved");
         }
     });
 }
