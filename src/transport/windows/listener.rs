@@ -24,6 +24,7 @@ use super::{BUFFER, Patience, Pipe, is};
 const INSTANCES: u32 = 64;
 
 /// A name that no other listener has.
+#[expect(clippy::unnecessary_wraps, reason = "on Unix it makes a folder")]
 pub(crate) fn temporary_path() -> io::Result<PathBuf> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

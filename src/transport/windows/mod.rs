@@ -276,13 +276,13 @@ impl Pipe {
     }
 
     fn post_read(&mut self, mut operation: Operation) -> io::Result<()> {
-        let state = match operation.start_read() {
-            Ok(()) => State::Pending,
-            Err(e) if says_closed(&e) => State::Closed,
-            Err(e) => return Err(e),
+        let (state, result) = match operation.start_read() {
+            Ok(()) => (State::Pending, Ok(())),
+            Err(e) if says_closed(&e) => (State::Closed, Ok(())),
+            Err(e) => (State::Closed, Err(e)),
         };
         self.reads.push_back(Standing { operation, state });
-        Ok(())
+        result
     }
 }
 

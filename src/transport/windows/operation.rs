@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use windows_sys::Win32::Foundation::{
-    ERROR_IO_PENDING, FALSE, HANDLE, TRUE, WAIT_FAILED, WAIT_OBJECT_0,
+    ERROR_IO_PENDING, FALSE, HANDLE, STATUS_PENDING, TRUE, WAIT_FAILED, WAIT_OBJECT_0,
 };
 use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
 use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
@@ -96,12 +96,13 @@ impl Operation {
         })
     }
 
-    fn start(&mut self, begin: impl FnOnce(HANDLE, &mut Shared) -> i32) -> io::Result<()> {
-        assert!(!self.pending, "one operation at a time");
+    fn start(&mut self, call: impl FnOnce(HANDLE, &mut Shared) -> i32) -> io::Result<()> {
+        if self.pending {
+            return Err(io::Error::other("an operation that failed has not ended yet"));
+        }
         // SAFETY: the pointer is valid until drop, and nothing is pending.
         let shared = unsafe { self.shared.as_mut() };
-        let begun = begin(self.file.as_raw_handle(), shared);
-        if begun == FALSE {
+        if call(self.file.as_raw_handle(), shared) == FALSE {
             let error = io::Error::last_os_error();
             if error.raw_os_error() != Some(ERROR_IO_PENDING.cast_signed()) {
                 return Err(error);
@@ -134,27 +135,39 @@ impl Operation {
     /// Takes the result of the operation, in bytes; it waits for it if there is none yet.
     pub(super) fn result(&mut self) -> io::Result<usize> {
         let mut bytes = 0;
+        let overlapped = self.overlapped();
         // SAFETY: the OVERLAPPED is valid and belongs to an operation that was started on this
-        // file. With bWait the call returns only once the kernel has let go of it.
+        // file. With bWait the call returns once the kernel has let go of it, or cannot wait.
         let success = unsafe {
-            GetOverlappedResult(
-                self.file.as_raw_handle(),
-                &raw const (*self.shared.as_ptr()).overlapped,
-                &raw mut bytes,
-                TRUE,
-            )
+            GetOverlappedResult(self.file.as_raw_handle(), overlapped, &raw mut bytes, TRUE)
         };
+        if success == FALSE {
+            let error = io::Error::last_os_error();
+            // The operation's own error, unless the wait failed and the kernel is still at it.
+            self.pending = self.is_the_kernels();
+            return Err(error);
+        }
         self.pending = false;
-        if success == FALSE { Err(io::Error::last_os_error()) } else { Ok(bytes as usize) }
+        Ok(bytes as usize)
+    }
+
+    /// Whether the kernel has not yet let go of the OVERLAPPED and the buffer.
+    fn is_the_kernels(&self) -> bool {
+        // SAFETY: the OVERLAPPED is valid; the kernel may be writing its status.
+        let status = unsafe { ptr::read_volatile(&raw const (*self.overlapped()).Internal) };
+        status == STATUS_PENDING.cast_unsigned() as usize
+    }
+
+    fn overlapped(&self) -> *mut OVERLAPPED {
+        // SAFETY: the pointer is valid until drop; only an address is taken.
+        unsafe { &raw mut (*self.shared.as_ptr()).overlapped }
     }
 
     /// Cancels the operation and takes its result: it may have completed all the same.
     pub(super) fn cancel(&mut self) -> io::Result<usize> {
         // SAFETY: the OVERLAPPED is valid. If there is nothing to cancel any more the call fails,
         // which is as good.
-        unsafe {
-            CancelIoEx(self.file.as_raw_handle(), &raw const (*self.shared.as_ptr()).overlapped)
-        };
+        unsafe { CancelIoEx(self.file.as_raw_handle(), self.overlapped()) };
         self.result()
     }
 }
@@ -164,6 +177,10 @@ impl Drop for Operation {
         if self.pending {
             // An error is the cancelled operation's own.
             let _ = self.cancel();
+        }
+        if self.pending {
+            // Not even waiting for it works: the kernel keeps the memory.
+            return;
         }
         // SAFETY: it is from `Box::leak`, nothing is pending, and nobody uses it after this.
         drop(unsafe { Box::from_raw(self.shared.as_ptr()) });

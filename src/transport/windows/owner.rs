@@ -137,7 +137,7 @@ impl OwnedByUser {
     }
 }
 
-/// A TOKEN_USER and the identifier that it points to, in memory aligned for it.
+/// A `TOKEN_USER` and the identifier that it points to, in memory aligned for it.
 struct User(Vec<u64>);
 
 impl User {
@@ -158,7 +158,7 @@ fn own_user() -> io::Result<User> {
     // More than the largest identifier takes, with the structure before it.
     let mut user = vec![0_u64; 32];
     let size = size_of_val(&user[..]) as u32;
-    let mut used = 0;
+    let mut filled = 0;
     // SAFETY: the buffer is valid for `size` bytes and aligned for a TOKEN_USER.
     let success = unsafe {
         GetTokenInformation(
@@ -166,7 +166,7 @@ fn own_user() -> io::Result<User> {
             TokenUser,
             user.as_mut_ptr().cast::<c_void>(),
             size,
-            &raw mut used,
+            &raw mut filled,
         )
     };
     if success == FALSE {

@@ -1,23 +1,20 @@
-//! Events delivered per second in a flood, beside a mutex around the pipe and `tracing-appender`.
-//!
-//! `cargo bench --bench throughput`; leaves Criterion's report in target/criterion/report.
-
-mod support;
+//! The three ways to send, at one to 64 producers.
 
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use serde::Serialize;
-use support::agent::Agent;
-use support::rivals::{AppenderSink, MutexSink};
-use support::{KIND, typed, value};
 use wedr_plugin_sdk::{Metadata, Runner};
+
+use crate::support::agent::{self, Agent};
+use crate::support::rivals::{AppenderSink, MutexSink};
+use crate::support::{KIND, typed, value};
 
 const PRODUCERS: [u32; 5] = [1, 2, 4, 8, 64];
 
-fn main() {
-    support::agent::serve_if_asked();
+pub(crate) fn run() {
+    agent::serve_if_asked();
     let agent = Agent::start();
     let mut criterion = Criterion::default().configure_from_args();
     compare(&mut criterion, &agent, "typed", typed);
