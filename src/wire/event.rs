@@ -20,12 +20,13 @@ const AROUND_TAIL: usize = HEAD.len() + SEQ_DIGITS + 1;
 const INLINE: usize = 246;
 /// The most that a frame takes whose tail is inline, in bytes.
 pub(crate) const INLINE_FRAME: usize = frame::PREFIX + AROUND_TAIL + INLINE;
-/// Scratch of more bytes than this is given back after use.
-const SCRATCH_KEPT: usize = 64 << 10;
+/// The longest tail that is put together in the scratch buffer, in bytes. The buffer doubles as it
+/// grows, so that it takes twice as many at most.
+const SCRATCH: usize = 32 << 10;
 
 thread_local! {
     /// Where this thread serialises. Taken out while in use, so that a `Serialize` may emit.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SCRATCH_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// A serialised event but for its `seq`: `"ts_unix_ns":…,"kind":…,"payload":…}`.
@@ -47,31 +48,31 @@ impl EventTail {
         T: Serialize + ?Sized,
     {
         // While a thread ends its scratch may be gone; then this one is allocated.
-        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let mut scratch = SCRATCH_BUFFER.try_with(Cell::take).unwrap_or_default();
         scratch.clear();
-        let mut out =
-            Bounded { bytes: &mut scratch, max: max_body.saturating_sub(AROUND_TAIL), size: 0 };
-        write_tail(&mut out, kind, ts_unix_ns, payload)?;
+        let mut out = Bounded::new(scratch, max_body.saturating_sub(AROUND_TAIL));
+        let written = write_tail(&mut out, kind, ts_unix_ns, payload);
         let size = AROUND_TAIL + out.size;
-        let tail = if size > max_body {
-            Err(Error::PayloadTooLarge { size, max: max_body })
-        } else {
-            Ok(Self::store(&scratch))
+        let tail = match written {
+            Ok(()) if size > max_body => Err(Error::PayloadTooLarge { size, max: max_body }),
+            Ok(()) => Ok(Self::store(&out.scratch, out.long)),
+            Err(e) => Err(e),
         };
-        if scratch.capacity() <= SCRATCH_KEPT {
-            // An Err means that the thread is ending.
-            let _ = SCRATCH.try_with(|kept| kept.set(scratch));
-        }
+        // An Err means that the thread is ending.
+        let _ = SCRATCH_BUFFER.try_with(|kept| kept.set(out.scratch));
         tail
     }
 
-    fn store(tail: &[u8]) -> Self {
-        if tail.len() <= INLINE {
+    /// Stores the tail that is in `scratch`, or in `long` if it is there.
+    fn store(scratch: &[u8], long: Vec<u8>) -> Self {
+        if !long.is_empty() {
+            Self::Heap(long.into())
+        } else if scratch.len() <= INLINE {
             let mut bytes = [0; INLINE];
-            bytes[..tail.len()].copy_from_slice(tail);
-            Self::Inline { len: tail.len() as u8, bytes }
+            bytes[..scratch.len()].copy_from_slice(scratch);
+            Self::Inline { len: scratch.len() as u8, bytes }
         } else {
-            Self::Heap(tail.into())
+            Self::Heap(scratch.into())
         }
     }
 
@@ -100,7 +101,7 @@ pub(crate) fn put_head(out: &mut Vec<u8>, seq: u64, tail: usize) {
     frame::finish(out, at, tail);
 }
 
-fn write_tail<T>(out: &mut Bounded<'_>, kind: &str, ts_unix_ns: u64, payload: &T) -> Result<()>
+fn write_tail<T>(out: &mut Bounded, kind: &str, ts_unix_ns: u64, payload: &T) -> Result<()>
 where
     T: Serialize + ?Sized,
 {
@@ -114,24 +115,45 @@ where
     Ok(())
 }
 
-/// Counts everything, and stores what fits into `max` bytes.
-struct Bounded<'a> {
-    bytes: &'a mut Vec<u8>,
+/// Counts everything, and stores what fits into `max` bytes: in scratch, or all of it in a buffer
+/// of its own, which is allocated once and then becomes the tail.
+struct Bounded {
+    scratch: Vec<u8>,
+    long: Vec<u8>,
     max: usize,
+    /// The most that goes into scratch.
+    short: usize,
     size: usize,
 }
 
-impl Bounded<'_> {
+impl Bounded {
+    fn new(scratch: Vec<u8>, max: usize) -> Self {
+        Self { scratch, long: Vec::new(), max, short: max.min(SCRATCH), size: 0 }
+    }
+
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.size += bytes.len();
+        if self.size <= self.short {
+            self.scratch.extend_from_slice(bytes);
+        } else {
+            self.put_long(bytes);
+        }
+    }
+
+    #[cold]
+    fn put_long(&mut self, bytes: &[u8]) {
         if self.size <= self.max {
-            self.bytes.extend_from_slice(bytes);
+            if self.long.is_empty() {
+                self.long.reserve_exact(self.max);
+                self.long.extend_from_slice(&self.scratch);
+            }
+            self.long.extend_from_slice(bytes);
         }
     }
 }
 
-impl io::Write for Bounded<'_> {
+impl io::Write for Bounded {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.put(bytes);
@@ -187,7 +209,7 @@ mod tests {
             "{:?}",
             over.err()
         );
-        assert!(SCRATCH.take().capacity() <= limit);
+        assert!(SCRATCH_BUFFER.take().capacity() <= limit);
     }
 
     #[test]
@@ -199,9 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn large_scratch_is_given_back() {
-        EventTail::encode("k", 1, &"x".repeat(100_000), MAX_BODY).unwrap();
-        assert!(SCRATCH.take().capacity() <= SCRATCH_KEPT);
+    fn a_long_event_takes_its_own_memory_and_leaves_scratch_small() {
+        for n in [SCRATCH - 100, SCRATCH, SCRATCH + 1, 100_000, MAX_BODY - 100] {
+            let text = "x".repeat(n);
+            let tail = EventTail::encode("k", 1, &text, MAX_BODY).unwrap();
+            let expected = format!(r#""ts_unix_ns":1,"kind":"k","payload":"{text}"}}"#);
+            assert!(tail.as_bytes() == expected.as_bytes(), "{n} bytes");
+            assert!(SCRATCH_BUFFER.take().capacity() <= 2 * SCRATCH);
+        }
     }
 
     #[test]
