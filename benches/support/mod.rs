@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every bench uses a part of it")]
 
 pub mod agent;
+pub mod flood;
 pub mod rivals;
 
 use serde::Serialize;
@@ -38,3 +39,5 @@ pub fn value(pid: u32) -> Value {
         "integrity": "system",
     })
 }
+
+pub const PRODUCERS: [u32; 5] = [1, 2, 4, 8, 64];

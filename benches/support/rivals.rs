@@ -53,6 +53,13 @@ pub fn serialise<T: Serialize + ?Sized, R>(payload: &T, then: impl FnOnce(&[u8])
     })
 }
 
+/// Serialises an event and does nothing with it.
+pub fn serialise_alone<T: Serialize + ?Sized>(payload: &T) {
+    serialise(payload, |tail| {
+        std::hint::black_box(tail);
+    });
+}
+
 /// Puts a frame together in `out`.
 fn frame(out: &mut Vec<u8>, seq: u64, tail: &[u8]) {
     out.clear();

@@ -1,0 +1,32 @@
+//! Tables in Markdown, as they go into docs/performance.md.
+
+pub(crate) fn head(title: &str, columns: &[&str]) {
+    println!("\n### {title}\n");
+    row(columns);
+    row(&vec!["---"; columns.len()]);
+}
+
+pub(crate) fn row<C: AsRef<str>>(cells: &[C]) {
+    let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
+    println!("| {} |", cells.join(" | "));
+}
+
+/// Whether a figure that should be at least `target` and must be at least `bound` is.
+pub(crate) fn at_least(figure: f64, target: f64, bound: f64) -> &'static str {
+    if figure >= target {
+        "met"
+    } else if figure >= bound {
+        "below target"
+    } else {
+        "**below the bound**"
+    }
+}
+
+pub(crate) fn at_most(figure: f64, target: f64) -> &'static str {
+    if figure <= target { "met" } else { "**missed**" }
+}
+
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
