@@ -59,7 +59,9 @@ pub(crate) struct Shutdown {
     changed: Condvar,
 }
 
+/// On a cache line of its own, so that its lock does not slow those who only look at the flag.
 #[derive(Default)]
+#[repr(align(128))]
 struct State {
     requested_at: Option<Instant>,
     /// Whether the drain is to end now, whatever time it has left.

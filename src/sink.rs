@@ -184,7 +184,8 @@ impl EventBuilder<'_> {
         // Before the work of serialising.
         self.queue.check_open()?;
         let ts_unix_ns = self.ts_unix_ns.unwrap_or_else(now_unix_ns);
-        let event = EventTail::encode(self.kind, ts_unix_ns, payload, self.queue.max_body())?;
+        let mut event = EventTail::blank();
+        event.write(self.kind, ts_unix_ns, payload, self.queue.max_body())?;
         self.queue.push(event, patience)
     }
 }
@@ -201,7 +202,9 @@ impl fmt::Debug for EventBuilder<'_> {
 /// A clock outside the years 1970 to 2554 gives the nearest time that the wire can hold.
 fn now_unix_ns() -> u64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+        Ok(since) => (since.as_secs().checked_mul(1_000_000_000))
+            .and_then(|ns| ns.checked_add(u64::from(since.subsec_nanos())))
+            .unwrap_or(u64::MAX),
         Err(_) => 0,
     }
 }

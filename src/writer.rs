@@ -178,7 +178,7 @@ impl Writer {
         self.output.outlet.note_high_water();
         self.burn_refused();
         while !self.batch.is_full() {
-            let Some(event) = self.output.outlet.take() else {
+            let Ok(event) = self.output.outlet.take() else {
                 break;
             };
             let seq = self.next_seq();

@@ -154,7 +154,8 @@ impl Queue {
     /// Puts an event in. `Ok` is a promise: the writer takes it before it is done.
     pub(crate) fn push(&self, event: EventTail, patience: Patience) -> Result<()> {
         self.check_open()?;
-        if self.room.anyone_waits() {
+        let waiting = self.room.waiting();
+        if waiting > 0 && !self.has_room_to_spare(&event, waiting) {
             return self.push_to_full(event, patience);
         }
         match self.offer(event) {

@@ -141,14 +141,14 @@ fn spawn_push(queue: &Arc<Queue>, event: EventTail) -> JoinHandle<Pushed> {
 }
 
 fn send_one(outlet: &mut Outlet) -> Option<u64> {
-    let event = outlet.take()?;
+    let event = outlet.take().ok()?;
     outlet.sent(1);
     Some(id(&event))
 }
 
 fn send_batch(outlet: &mut Outlet) -> Vec<u64> {
     let mut batch = Vec::new();
-    while let Some(event) = outlet.take() {
+    while let Ok(event) = outlet.take() {
         batch.push(id(&event));
     }
     outlet.sent(batch.len() as u64);
