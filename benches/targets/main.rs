@@ -2,7 +2,8 @@
 //!
 //! Ratios come from rounds in which the designs take turns; each is the median over the rounds.
 //! Takes four minutes, and a machine with nothing else to do. A part alone:
-//! `cargo bench --bench targets -- floods`, or `limits`, `paced`, `stalled`. Unix only.
+//! `cargo bench --bench targets -- floods`, or `limits`, `paced`, `stalled`; and `soak`, ten minutes on Linux, only
+//! if asked for. Unix only.
 
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
 
@@ -12,6 +13,8 @@ mod floods;
 mod limits;
 #[cfg(unix)]
 mod paced;
+#[cfg(target_os = "linux")]
+mod soak;
 #[cfg(unix)]
 mod stalled;
 #[cfg(unix)]
@@ -38,6 +41,10 @@ fn main() {
     }
     if wanted("stalled") {
         stalled::measure(&agent);
+    }
+    #[cfg(target_os = "linux")]
+    if asked.iter().any(|part| part == "soak") {
+        soak::measure(&agent);
     }
 }
 
