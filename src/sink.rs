@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::deadline::Deadline;
 use crate::error::Result;
-use crate::queue::{Patience, Queue};
+use crate::queue::{Queue, Waiting};
 use crate::stats::Stats;
 use crate::sync::Arc;
 use crate::wire::event::EventTail;
@@ -156,7 +156,7 @@ impl EventBuilder<'_> {
     ///
     /// As [`EventSink::emit`].
     pub fn emit<T: Serialize + ?Sized>(self, payload: &T) -> Result<()> {
-        self.push(payload, Patience::Policy)
+        self.push(payload, Waiting::Policy)
     }
 
     /// Queues the event if there is room, and never waits, whatever the overflow policy.
@@ -167,7 +167,7 @@ impl EventBuilder<'_> {
     /// again or to count, so it is no refusal and leaves no gap in `seq`. Otherwise as
     /// [`EventSink::emit`].
     pub fn try_emit<T: Serialize + ?Sized>(self, payload: &T) -> Result<()> {
-        self.push(payload, Patience::Never)
+        self.push(payload, Waiting::Never)
     }
 
     /// Queues the event, waiting at most `t` for room, whatever the overflow policy.
@@ -177,16 +177,16 @@ impl EventBuilder<'_> {
     /// [`Error::QueueFull`](crate::Error::QueueFull) if there was none in time: no refusal, as
     /// with [`try_emit`](Self::try_emit). Otherwise as [`EventSink::emit`].
     pub fn emit_timeout<T: Serialize + ?Sized>(self, payload: &T, t: Duration) -> Result<()> {
-        self.push(payload, Patience::Until(Deadline::after(t)))
+        self.push(payload, Waiting::Until(Deadline::after(t)))
     }
 
-    fn push<T: Serialize + ?Sized>(self, payload: &T, patience: Patience) -> Result<()> {
+    fn push<T: Serialize + ?Sized>(self, payload: &T, waiting: Waiting) -> Result<()> {
         // Before the work of serialising.
         self.queue.check_open()?;
         let ts_unix_ns = self.ts_unix_ns.unwrap_or_else(now_unix_ns);
         let mut event = EventTail::blank();
         event.write(self.kind, ts_unix_ns, payload, self.queue.max_body())?;
-        self.queue.push(event, patience)
+        self.queue.push(event, waiting)
     }
 }
 

@@ -29,13 +29,13 @@ pub(crate) fn measure(agent: &Agent) {
                 sleep_until(began + due);
                 sink.event(KIND).emit(&typed(n)).expect("the session stands");
                 if due >= shown {
-                    let status = process.status().expect("our own status");
+                    let memory = process.status().expect("our own status");
                     let stats = sink.stats();
                     row(&[
                         due.as_secs().to_string(),
                         stats.sent.to_string(),
-                        status.vmrss.expect("it has memory").to_string(),
-                        status.threads.to_string(),
+                        memory.vmrss.expect("it has memory").to_string(),
+                        memory.threads.to_string(),
                         process.fd_count().expect("our own descriptors").to_string(),
                         stats.queue_high_water.to_string(),
                     ]);

@@ -112,7 +112,7 @@ fn id(event: &EventTail) -> u64 {
 }
 
 fn push(queue: &Queue, event: EventTail) -> Pushed {
-    match queue.push(event, Patience::Policy) {
+    match queue.push(event, Waiting::Policy) {
         Ok(()) => Accepted,
         Err(Error::Shutdown) => Closed,
         Err(Error::QueueFull) => Full,

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Lack, Overflow, Patience, Queue};
+use super::{Lack, Overflow, Queue, Waiting};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, fence};
@@ -119,13 +119,7 @@ impl Room {
             Lack::Slot => &self.slots_made,
             Lack::Bytes => &self.bytes_made,
         };
-        let timed_out = match deadline.instant() {
-            None => {
-                made.wait(line);
-                false
-            }
-            Some(at) => made.wait_until(line, at).timed_out(),
-        };
+        let timed_out = deadline.wait(made, line);
         if lack == Lack::Slot && !timed_out {
             line.woken -= 1;
         }
@@ -141,46 +135,46 @@ impl Room {
 impl Queue {
     /// Puts an event into a queue that is full, or has others waiting for room.
     #[cold]
-    pub(super) fn push_to_full(&self, event: EventTail, patience: Patience) -> Result<()> {
+    pub(super) fn push_to_full(&self, event: EventTail, waiting: Waiting) -> Result<()> {
         let mut line = self.room.line.lock();
         if event.heap_bytes() > 0 {
             // It may have held bytes for a moment and not found a slot. Who looked just then
             // must look again.
             self.room.bytes_made.notify_all();
         }
-        if let Some(deadline) = self.deadline(patience) {
+        if let Some(deadline) = self.deadline(waiting) {
             self.wait_for_room(event, &mut line, deadline)?;
         } else if self.offer_as_newcomer(event, &line).is_err() {
             drop(line);
             self.check_open()?;
             // It may be lingering.
             self.bell.ring();
-            return Err(self.refuse(patience));
+            return Err(self.refuse(waiting));
         }
         drop(line);
         self.settle()
     }
 
     /// Until when a push may wait; `None` if it may not.
-    fn deadline(&self, patience: Patience) -> Option<Deadline> {
+    fn deadline(&self, waiting: Waiting) -> Option<Deadline> {
         // Unwinding must not depend on the agent.
         if std::thread::panicking() {
             return None;
         }
-        match patience {
-            Patience::Never => None,
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Policy => match self.limits.overflow {
+        match waiting {
+            Waiting::Never => None,
+            Waiting::Until(deadline) => Some(deadline),
+            Waiting::Policy => match self.limits.overflow {
                 Overflow::Block => Some(Deadline::NEVER),
                 Overflow::Refuse => None,
             },
         }
     }
 
-    fn refuse(&self, patience: Patience) -> Error {
-        match patience {
+    fn refuse(&self, waiting: Waiting) -> Error {
+        match waiting {
             // Its caller has no other way to learn of the loss, so the agent does: `seq` skips.
-            Patience::Policy if !self.refusals.add() => self.closed(),
+            Waiting::Policy if !self.refusals.add() => self.closed(),
             _ => Error::QueueFull,
         }
     }
@@ -197,9 +191,9 @@ impl Queue {
 
     /// Whether there is room for a newcomer's event, and so much more that it does not have to be
     /// looked for under the lock: as many threads may see it at once and take what they saw.
-    pub(super) fn has_room_to_spare(&self, event: &EventTail, waiting: usize) -> bool {
+    pub(super) fn has_room_to_spare(&self, event: &EventTail, others: usize) -> bool {
         const THREADS: usize = 64;
-        event.heap_bytes() == 0 && self.has_slot_beyond(waiting + THREADS)
+        event.heap_bytes() == 0 && self.has_slot_beyond(others + THREADS)
     }
 
     /// Whether a slot stays for each of so many others if one is taken.
