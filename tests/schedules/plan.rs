@@ -25,10 +25,12 @@ pub(crate) struct Plan {
     pub(crate) body: Body,
     /// For each producer, how many things it does; each draws them from a seed of its own.
     pub(crate) producers: Vec<usize>,
+    /// How many of a thousand things that a producer does are flushes.
+    pub(crate) flushes: u32,
     /// Of an event's text, in bytes.
     pub(crate) longest: usize,
-    /// What befalls the session from outside, each so long after the one before. At the end the
-    /// session is shut down, if it still runs.
+    /// What befalls the session from outside, each so long after the one before. At last it is
+    /// shut down, if it still runs.
     pub(crate) acts: Vec<(Duration, Act)>,
 }
 
@@ -41,9 +43,9 @@ pub(crate) enum Body {
     Sleeps(Duration),
     /// Is a producer itself.
     Produces,
-    Fails,
+    FailsAfter(Duration),
     /// Unwinds, and emits from a destructor on the way.
-    Panics,
+    PanicsAfter(Duration),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,10 +70,10 @@ impl Plan {
         let in_child = rng.u32(0..4) == 0 && cfg!(unix);
         let close_after = (rng.u32(0..6) == 0).then(|| rng.usize(0..400));
         let producers = up_to(rng, 16);
-        let most_things = one_of(rng, &[3, 100, 1_000, 1_000]);
+        let most_things = one_of(rng, &[3, 100, 1_000, 5_000]);
         Self {
             seed,
-            capacity: up_to(rng, 8192),
+            capacity: if rng.bool() { 8192 } else { up_to(rng, 8192) },
             queued_bytes: one_of(rng, &[64 << 20, 64 << 20, 100_000, 2_000, 1]),
             overflow: one_of(rng, &[Overflow::Block, Overflow::Refuse]),
             linger: one_of(rng, &[0, 0, 50, 1_000, 1_000, 20_000].map(Duration::from_micros)),
@@ -84,6 +86,7 @@ impl Plan {
             in_child,
             body: body(rng),
             producers: (0..producers).map(|_| rng.usize(1..=most_things)).collect(),
+            flushes: one_of(rng, &[0, 2, 50]),
             longest: one_of(rng, &[150, 3_000, 3_000, 60_000, 1_000_000]),
             acts: acts(rng, in_child),
         }
@@ -100,7 +103,7 @@ fn script(rng: &mut Rng, max_body: usize, close_after: Option<usize>, in_child: 
     let mut script = Script::new().max_payload_bytes(max_body as u64);
     // One in a child is stopped by a signal instead.
     if !in_child && rng.bool() {
-        script = script.stop_reading_after(rng.usize(0..200));
+        script = script.stop_reading_after(up_to(rng, 256) - 1);
     }
     if let Some(events) = close_after {
         script = script.close_after(events);
@@ -118,17 +121,18 @@ fn script(rng: &mut Rng, max_body: usize, close_after: Option<usize>, in_child: 
 }
 
 fn body(rng: &mut Rng) -> Body {
-    let most = Duration::from_millis(10);
+    let time = part_of(rng, Duration::from_millis(10));
     let bodies = [
         Body::ReturnsAtOnce,
         Body::WaitsForProducers,
         Body::WaitsForProducers,
         Body::WaitsForShutdown,
         Body::WaitsForShutdown,
-        Body::Sleeps(part_of(rng, most)),
+        Body::WaitsForShutdown,
+        Body::Sleeps(time),
         Body::Produces,
-        Body::Fails,
-        Body::Panics,
+        Body::FailsAfter(time),
+        Body::PanicsAfter(time),
     ];
     one_of(rng, &bodies)
 }
@@ -147,6 +151,11 @@ fn acts(rng: &mut Rng, in_child: bool) -> Vec<(Duration, Act)> {
         .collect();
     let rest = one_of(rng, &[5, 50, 200].map(Duration::from_millis));
     acts.push((part_of(rng, rest), Act::Shutdown));
+    if rng.bool() {
+        // Into the drain.
+        let goes_on = if in_child { Act::Continue } else { Act::Resume };
+        acts.push((part_of(rng, Duration::from_millis(20)), goes_on));
+    }
     acts
 }
 

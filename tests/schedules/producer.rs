@@ -80,11 +80,11 @@ impl<'a> Producer<'a> {
     pub(crate) fn produce(mut self, things: usize) -> Account {
         let mut again = AGAIN;
         for _ in 0..things {
-            match self.rng.u32(0..100) {
-                0..88 => self.emit(),
-                88..93 => self.flush(),
-                93..95 => self.emit_what_is_refused(),
-                95..98 => thread::yield_now(),
+            match self.rng.u32(0..1000) {
+                n if n < self.plan.flushes => self.flush(),
+                0..970 => self.emit(),
+                970..980 => self.emit_what_is_refused(),
+                980..990 => thread::yield_now(),
                 _ => thread::sleep(part_of(&mut self.rng, Duration::from_millis(1))),
             }
             if self.account.closed.is_some() {

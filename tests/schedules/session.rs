@@ -182,9 +182,12 @@ impl<'a> Stage<'a> {
                 *own = last.produce(100);
                 Ok(())
             }
-            Body::Fails => Err(Error::plugin("the body's own failure")),
-            Body::Panics => {
-                ctx.sleep(Duration::from_millis(2));
+            Body::FailsAfter(time) => {
+                ctx.sleep(time);
+                Err(Error::plugin("the body's own failure"))
+            }
+            Body::PanicsAfter(time) => {
+                ctx.sleep(time);
                 let _guard = EmitsOnDrop(Some(last), own);
                 self.times.lock().body_returned = Some(Moment::now());
                 // Not reported on standard error, as a `panic!` would be.
