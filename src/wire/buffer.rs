@@ -82,7 +82,9 @@ impl<'a> Buffer<'a> {
             }
             words
         });
-        self.put(rest);
+        if !rest.is_empty() {
+            self.put(rest);
+        }
     }
 
     #[inline(never)]
