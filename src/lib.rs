@@ -84,3 +84,21 @@ macro_rules! metadata {
         $crate::Metadata::from_env($plugin_name, ::core::env!("CARGO_PKG_VERSION"))
     };
 }
+
+/// The guides' code, compiled and run with the doc tests.
+#[cfg(doctest)]
+mod guides {
+    macro_rules! pages {
+        ($($name:ident = $page:literal;)*) => {
+            $(#[doc = include_str!($page)] mod $name {})*
+        };
+    }
+    pages! {
+        readme = "../README.md";
+        first_plugin = "../docs/first-plugin.md";
+        testing = "../docs/testing.md";
+        callbacks = "../docs/callbacks.md";
+        deploying = "../docs/deploying.md";
+        migrating = "../docs/migrating.md";
+    }
+}
