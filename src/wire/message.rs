@@ -11,6 +11,15 @@ use super::{DEFAULT_HEARTBEAT_SEC, MAX_BODY, SCHEMA_VERSION, frame};
 use crate::metadata::Metadata;
 
 /// A message from the plugin to the agent.
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::testing::PluginMessage;
+/// let message = serde_json::from_str(r#"{"type":"heartbeat","seq":7}"#)?;
+/// assert_eq!(PluginMessage::Heartbeat { seq: 7 }, message);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
