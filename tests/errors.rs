@@ -169,15 +169,14 @@ fn every_variant_and_every_reason_has_a_heading() {
         let wire = line.split_once(" = \"")?.1.split_once('"')?.0;
         Some(format!("Rejected: {wire}"))
     });
-    let mut shown = BTreeMap::new();
-    for (heading, _) in page().0 {
-        shown.insert(heading.split(':').next().unwrap().to_owned(), ());
-        shown.insert(heading, ());
-    }
+    let headings = page().0.into_iter().map(|(heading, _)| heading);
+    let shown: Vec<_> = headings
+        .flat_map(|heading| [heading.split(':').next().unwrap().to_owned(), heading])
+        .collect();
     let wanted: Vec<_> = variants.chain(reasons).collect();
     assert!(wanted.len() >= 26, "{wanted:?}");
     for heading in wanted {
-        assert!(shown.contains_key(&heading), "{PAGE} does not show {heading}");
+        assert!(shown.contains(&heading), "{PAGE} does not show {heading}");
     }
 }
 
@@ -217,7 +216,7 @@ fn before_the_pipe(texts: &mut Texts) {
         texts.add("InvalidConfig", &failure(quiet().pipe_path(long), metadata()));
     }
 
-    ctrlc::set_handler(|| {}).unwrap();
+    ctrlc::set_handler(|| std::process::exit(130)).unwrap();
     texts.add("SignalHandler", &failure(Runner::new(), metadata()));
 }
 
@@ -244,7 +243,7 @@ fn opening(texts: &mut Texts) {
     drop(std::os::unix::net::UnixListener::bind(folder.join("stale.sock")).unwrap());
     add("Connect: nobody listens", agent.runner(), &folder.join("stale.sock"));
 
-    fs::set_permissions(agent.path(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(agent.path(), fs::Permissions::from_mode(0o000)).unwrap();
     std::thread::scope(|scope| {
         let refused = || {
             // For this thread alone: root may open everything.
