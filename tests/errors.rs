@@ -15,8 +15,6 @@ use wedr_plugin_sdk::testing::{Script, TestAgent};
 use wedr_plugin_sdk::{Error, EventSink, Metadata, Result, Runner, SessionContext};
 
 const PAGE: &str = "docs/errors.md";
-/// What stands on the page for a pipe's path.
-const PIPE: &str = "/run/wazabiedr/plugin.sock";
 /// Columns of the page.
 const WIDTH: usize = 100;
 
@@ -233,9 +231,10 @@ fn opening(texts: &mut Texts) {
 
     let agent = RawAgent::start();
     let folder = agent.path().parent().unwrap();
+    let on_the_page = "/run/wazabiedr/plugin.sock";
     let mut add = |heading: &str, runner: Runner, path: &std::path::Path| {
         let error = failure(runner.pipe_path(path), metadata());
-        texts.add_with(heading, &error, &[(&path.display().to_string(), PIPE)]);
+        texts.add_with(heading, &error, &[(&path.display().to_string(), on_the_page)]);
     };
 
     add("Connect: nothing there", agent.runner(), &folder.join("missing.sock"));
