@@ -15,7 +15,8 @@ type BoxedError = Box<dyn StdError + Send + Sync>;
 /// What can go wrong, from configuration to the last event.
 ///
 /// `main` may return it: its `Debug` is the same sentence as its `Display`,
-/// followed by its causes, because that is what Rust prints then.
+/// followed by its causes, because that is what Rust prints then. `docs/errors.md` in the
+/// repository shows each as printed, with its cause and remedy.
 ///
 /// # Examples
 ///
