@@ -15,7 +15,8 @@ type BoxedError = Box<dyn StdError + Send + Sync>;
 /// What can go wrong, from configuration to the last event.
 ///
 /// `main` may return it: its `Debug` is the same sentence as its `Display`,
-/// followed by its causes, because that is what Rust prints then.
+/// followed by its causes, because that is what Rust prints then. `docs/errors.md` in the
+/// repository shows each as printed, with its cause and remedy.
 ///
 /// # Examples
 ///
@@ -257,18 +258,20 @@ impl StdError for PipeLost {
 fn connect_remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::NotFound => {
-            "nothing listens there: is the agent running, and is this its pipe?"
+            "nothing is there: start the agent, or name the pipe that it listens on with \
+             Runner::pipe_path"
         }
         io::ErrorKind::PermissionDenied => {
             "run the plugin as a user who may open it, or mend its permissions"
         }
         io::ErrorKind::ConnectionRefused => {
-            "no agent listens on it: it is left over from one that stopped, or is no socket"
+            "nobody listens on it: start the agent that left it behind, or, if it is no socket, \
+             name the agent's with Runner::pipe_path"
         }
         io::ErrorKind::TimedOut => {
             "the agent is too busy to accept: try again, or raise Runner::connect_timeout"
         }
-        _ => "check the path and the agent",
+        _ => "check that it is the agent's pipe; Runner::pipe_path names another",
     }
 }
 

@@ -234,6 +234,15 @@ impl Runner {
     /// process with status 130 if the body still runs or no session is left. A host that has
     /// handlers of its own says `false`, and calls [`ShutdownHandle::shutdown`] from them; if
     /// another runner in the process installed the SDK's, they reach this one too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runner = wedr_plugin_sdk::Runner::new().install_signal_handler(false);
+    /// let handle = runner.shutdown_handle();
+    /// let on_stop = move || handle.shutdown(); // for the host's own handler to call
+    /// # on_stop();
+    /// ```
     pub fn install_signal_handler(mut self, yes: bool) -> Self {
         self.install_signal_handler = yes;
         self
@@ -241,6 +250,15 @@ impl Runner {
 
     /// How often to send a heartbeat; `None` for never. An agent may drop a session on which it
     /// saw nothing for about three times what it suggests.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wedr_plugin_sdk::Runner;
+    /// let every_ten_seconds = Runner::new().heartbeat(Duration::from_secs(10));
+    /// let never = Runner::new().heartbeat(None);
+    /// ```
     pub fn heartbeat(mut self, every: impl Into<Option<Duration>>) -> Self {
         self.heartbeat = Heartbeat::Every(every.into());
         self
@@ -301,6 +319,18 @@ impl Runner {
 
     /// Called once the session is over and the pipe closed, on the thread that runs it. Not
     /// called if there was no session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let agent = wedr_plugin_sdk::testing::TestAgent::start()?;
+    /// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
+    /// # let meta = wedr_plugin_sdk::Metadata::new("acme", "1", "Acme");
+    /// runner
+    ///     .on_close(|report| eprintln!("{:?}: {} events sent", report.cause, report.stats.sent))
+    ///     .run_with(meta, |sink, _ctx| sink.emit("acme.boot", serde_json::json!({})))?;
+    /// # Ok::<(), wedr_plugin_sdk::Error>(())
+    /// ```
     pub fn on_close(mut self, f: impl FnOnce(&SessionReport) + Send + 'static) -> Self {
         self.on_close = Some(Box::new(f));
         self
@@ -339,6 +369,21 @@ impl Runner {
     /// # Panics
     ///
     /// If the body or the `on_close` callback does, once the session has been ended in order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use wedr_plugin_sdk::{Error, Metadata, Runner};
+    /// let metadata = Metadata::new("acme", "1", "Acme");
+    /// # #[cfg(unix)]
+    /// # let path = "/nowhere/plugin.sock";
+    /// # #[cfg(windows)]
+    /// # let path = r"\\.\pipe\nowhere";
+    /// match Runner::new().pipe_path(path).run_with(metadata, |_sink, _ctx| Ok(())) {
+    ///     Err(error @ Error::Connect { .. }) => assert!(!error.is_permanent()),
+    ///     other => panic!("there is no agent there: {other:?}"),
+    /// }
+    /// ```
     pub fn run_with<F>(self, metadata: Metadata, body: F) -> Result<()>
     where
         F: FnOnce(&EventSink, &SessionContext) -> Result<()>,

@@ -62,6 +62,22 @@ impl EventSink {
     ///   [`Error::PayloadTooDeep`](crate::Error::PayloadTooDeep) and
     ///   [`Error::Json`](crate::Error::Json) for what the agent would not accept. A NaN or an
     ///   infinity is sent as `null`, as `serde_json` has it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let agent = wedr_plugin_sdk::testing::TestAgent::start()?;
+    /// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
+    /// # runner.run_with(wedr_plugin_sdk::Metadata::new("acme", "1", "Acme"), |sink, ctx| {
+    /// sink.emit("acme.login", serde_json::json!({ "user": "alice" }))?;
+    ///
+    /// let core_dump = "x".repeat(ctx.max_payload_bytes());
+    /// let refused = sink.emit("acme.crash", serde_json::json!({ "core": core_dump }));
+    /// assert!(matches!(refused, Err(wedr_plugin_sdk::Error::PayloadTooLarge { .. })));
+    /// # Ok(())
+    /// # })?;
+    /// # Ok::<(), wedr_plugin_sdk::Error>(())
+    /// ```
     pub fn emit(&self, kind: &str, payload: Value) -> Result<()> {
         self.event(kind).emit(&payload)
     }
@@ -71,6 +87,16 @@ impl EventSink {
     /// # Errors
     ///
     /// As [`emit`](Self::emit).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn body(sink: &wedr_plugin_sdk::EventSink) -> wedr_plugin_sdk::Result<()> {
+    /// // From a record that was written earlier.
+    /// sink.emit_with_ts("acme.login", 1_700_000_000_000_000_000, serde_json::json!({}))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn emit_with_ts(&self, kind: &str, ts_unix_ns: u64, payload: Value) -> Result<()> {
         self.event(kind).ts_unix_ns(ts_unix_ns).emit(&payload)
     }
@@ -135,6 +161,34 @@ impl fmt::Debug for EventSink {
 }
 
 /// An event about to be emitted, from [`EventSink::event`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use wedr_plugin_sdk::{EventSink, Result};
+///
+/// #[derive(serde::Serialize)]
+/// struct Login<'a> {
+///     user: &'a str,
+/// }
+///
+/// fn report(sink: &EventSink, user: &str, at_ns: u64) -> Result<()> {
+///     let login = Login { user };
+///     // Waits or fails when the queue is full, as the Runner's overflow policy says.
+///     sink.event("acme.login").ts_unix_ns(at_ns).emit(&login)?;
+///     // Never waits.
+///     sink.event("acme.login").try_emit(&login)?;
+///     // Waits for a second at most.
+///     sink.event("acme.login").emit_timeout(&login, Duration::from_secs(1))
+/// }
+/// # let agent = wedr_plugin_sdk::testing::TestAgent::start()?;
+/// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
+/// # let meta = wedr_plugin_sdk::Metadata::new("acme", "1", "Acme");
+/// # runner.run_with(meta, |sink, _| report(sink, "alice", 1))?;
+/// # assert_eq!(agent.ended_session(Duration::from_secs(30)).unwrap().events().count(), 3);
+/// # Ok::<(), wedr_plugin_sdk::Error>(())
+/// ```
 #[must_use = "an event is queued by its emit, try_emit or emit_timeout"]
 pub struct EventBuilder<'a> {
     queue: &'a Queue,

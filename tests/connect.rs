@@ -143,7 +143,7 @@ fn a_pipe_that_nobody_listens_on() {
         let (kind, error) = connect_error(&at("missing.sock"));
         assert_eq!(kind, ErrorKind::NotFound);
         assert!(error.to_string().contains("missing.sock: "), "{error}");
-        assert!(error.to_string().contains("is the agent running"), "{error}");
+        assert!(error.to_string().contains("start the agent"), "{error}");
 
         std::fs::write(at("file"), "no socket").unwrap();
         for no_socket in [at("file"), folder.path().to_owned()] {

@@ -43,6 +43,14 @@ use room::Room;
 pub(crate) use outlet::Outlet;
 
 /// What a full queue does to `emit`.
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::{Overflow, Runner};
+/// // For callbacks that must not wait: drop, and let the agent see the gap.
+/// let runner = Runner::new().overflow(Overflow::Refuse).channel_capacity(65_536);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Overflow {

@@ -19,6 +19,32 @@ use crate::transport::{Listener, Pipe, remove, temporary_path};
 const SLICE: Duration = Duration::from_millis(20);
 
 /// An agent in the test's own process. Dropping it closes its pipe and every session.
+///
+/// # Examples
+///
+/// A stall that ends: the queue is full meanwhile, and nothing is lost.
+///
+/// ```
+/// use std::time::Duration;
+/// use wedr_plugin_sdk::testing::{Script, TestAgent};
+/// use wedr_plugin_sdk::{Error, Metadata, Runner};
+///
+/// const LIMIT: Duration = Duration::from_secs(30);
+/// let agent = TestAgent::with(Script::new().stop_reading_after(1))?;
+/// let runner =
+///     Runner::new().pipe_path(agent.path()).channel_capacity(16).drain_timeout(LIMIT);
+/// let mut accepted = 0;
+/// runner.run_with(Metadata::new("acme", "1.0", "Acme"), |sink, _ctx| {
+///     while sink.event("acme.tick").try_emit("some text").is_ok() {
+///         accepted += 1;
+///     }
+///     agent.resume();
+///     Ok(())
+/// })?;
+/// let session = agent.ended_session(LIMIT).expect("it ended");
+/// assert_eq!(session.events().count(), accepted);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct TestAgent {
     path: PathBuf,
     shared: Arc<Shared>,
@@ -86,6 +112,17 @@ impl TestAgent {
 
     /// Waits until the sessions are as `wanted` says, at most for `timeout`; says whether they
     /// are. `wanted` is asked after every change; it must not use the agent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use wedr_plugin_sdk::testing::TestAgent;
+    /// let agent = TestAgent::start()?;
+    /// let nobody_came = !agent.wait_until(Duration::ZERO, |sessions| !sessions.is_empty());
+    /// assert!(nobody_came);
+    /// # Ok::<(), wedr_plugin_sdk::Error>(())
+    /// ```
     pub fn wait_until(
         &self,
         timeout: Duration,

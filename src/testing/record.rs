@@ -5,6 +5,20 @@ use std::time::Instant;
 use crate::wire::message::{Event, Hello, PluginMessage};
 
 /// A message and when it came.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use wedr_plugin_sdk::testing::RecordedSession;
+///
+/// /// The longest silence between two messages.
+/// fn longest_gap(session: &RecordedSession) -> Duration {
+///     let pairs = session.received.windows(2);
+///     pairs.map(|pair| pair[1].at - pair[0].at).max().unwrap_or_default()
+/// }
+/// # assert_eq!(longest_gap(&RecordedSession::default()), Duration::ZERO);
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Received {
@@ -15,6 +29,17 @@ pub struct Received {
 }
 
 /// How a session ended.
+///
+/// # Examples
+///
+/// A plugin that ends without its goodbye:
+///
+/// ```
+/// use wedr_plugin_sdk::testing::{RecordedSession, SessionEnd};
+/// fn assert_in_order(session: &RecordedSession) {
+///     assert_eq!(session.end, Some(SessionEnd::Goodbye), "{:?}", session.received.last());
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionEnd {
@@ -32,6 +57,29 @@ pub enum SessionEnd {
 }
 
 /// One session, as the agent saw it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use wedr_plugin_sdk::testing::{SessionEnd, TestAgent};
+/// # use wedr_plugin_sdk::{Metadata, Runner};
+///
+/// let agent = TestAgent::start()?;
+/// let runner = Runner::new().pipe_path(agent.path());
+/// runner.run_with(Metadata::new("8f0c", "1.0", "Acme"), |sink, _ctx| {
+///     sink.emit("acme.boot", serde_json::json!({ "pid": 4 }))
+/// })?;
+///
+/// let session = agent.ended_session(Duration::from_secs(30)).expect("it ended");
+/// assert_eq!(session.hello.as_ref().unwrap().plugin_id, "8f0c");
+/// let event = session.events().next().unwrap();
+/// assert_eq!((event.seq, &*event.kind), (0, "acme.boot"));
+/// assert_eq!(event.payload["pid"], 4);
+/// assert_eq!(session.missing_seqs(), 0);
+/// assert_eq!(session.end, Some(SessionEnd::Goodbye));
+/// # Ok::<(), wedr_plugin_sdk::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct RecordedSession {

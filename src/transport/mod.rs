@@ -76,6 +76,15 @@ pub(crate) enum Closed {
 }
 
 /// Which process may be at the other end of the pipe.
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::{AgentTrust, Runner};
+/// # #[cfg(unix)]
+/// // An agent with a user of its own.
+/// let runner = Runner::new().trusted_agent(AgentTrust::Uid(990));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum AgentTrust {
