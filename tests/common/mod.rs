@@ -59,8 +59,8 @@ pub fn example(name: &str) -> PathBuf {
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--example", name, "--profile"]).arg(profile_name);
         let target = profile.parent().expect("it is in a target folder");
-        let built = build.arg("--target-dir").arg(target).status();
-        assert!(built.is_ok_and(|status| status.success()), "cargo build --example {name} failed");
+        let ran = build.arg("--target-dir").arg(target).status();
+        assert!(ran.is_ok_and(|status| status.success()), "cargo build --example {name} failed");
     }
     example
 }
