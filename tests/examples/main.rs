@@ -1,7 +1,9 @@
 //! The examples, as processes, run as their users would.
 
+mod callback;
 #[path = "../common/mod.rs"]
 mod common;
+mod poll;
 mod quickstart;
 mod tick;
 
