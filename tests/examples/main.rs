@@ -3,9 +3,13 @@
 mod callback;
 #[path = "../common/mod.rs"]
 mod common;
+mod event_log;
+mod execd;
 mod poll;
 mod quickstart;
+mod service;
 mod tick;
+mod tokio;
 
 use common::process::{PATIENCE, Plugin};
 use wedr_plugin_sdk::testing::{Event, RecordedSession, SessionEnd, TestAgent};
