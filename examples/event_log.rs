@@ -152,7 +152,7 @@ mod event_log {
             let to = buffer.as_mut_ptr().cast();
             // SAFETY: the buffer is as large as it is said to be; the rest are plain numbers.
             let done = unsafe {
-                EvtRender(0, event, EvtRenderEventXml, size, to, &mut used, &mut properties)
+                EvtRender(0, event, EvtRenderEventXml, size, to, &raw mut used, &raw mut properties)
             };
             if done != 0 {
                 break;

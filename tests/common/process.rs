@@ -3,15 +3,16 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use wedr_plugin_sdk::testing::TestAgent;
 
 use crate::common::example;
 
 /// Less than the watchdog, so that a test that fails still kills its processes.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Kills and reaps its process when it is dropped.
 pub struct Guarded(pub Child);
@@ -73,7 +74,9 @@ impl Plugin {
 
     /// Does this again and again until it says a line with `wanted` in it.
     pub fn says_during(&mut self, wanted: &str, mut action: impl FnMut()) {
+        let began = Instant::now();
         while !self.said.contains(wanted) {
+            assert!(began.elapsed() < PATIENCE, "it did not say {wanted:?}, but:\n{}", self.said);
             action();
             while let Ok(line) = self.lines.try_recv() {
                 self.keep(&line);
@@ -84,8 +87,14 @@ impl Plugin {
     /// Waits until it has ended by itself, and nobody else can write to its standard error; returns
     /// also what was said there.
     pub fn ended(mut self) -> (ExitStatus, String) {
-        while let Ok(line) = self.lines.recv() {
-            self.keep(&line);
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.keep(&line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("it does not end; it said:\n{}", self.said)
+                }
+            }
         }
         (self.process.0.wait().unwrap(), std::mem::take(&mut self.said))
     }

@@ -1,11 +1,11 @@
 use std::fs;
 
 use tempfile::TempDir;
-use wedr_plugin_sdk::testing::{Event, RecordedSession, Script, TestAgent};
+use wedr_plugin_sdk::testing::{Event, Script, TestAgent};
 
-use crate::common::process::{PATIENCE, Plugin};
+use crate::common::process::Plugin;
 use crate::common::watched;
-use crate::{ends_in_order, ends_with_the_agent, events, fails, sessions_are};
+use crate::{ends_in_order, events, fails};
 
 fn started(script: Script, folder: &TempDir) -> (TestAgent, Plugin) {
     let agent = TestAgent::with(script).unwrap();
@@ -26,14 +26,25 @@ fn callback_reports_changes() {
         let (agent, plugin) = started(Script::new(), &folder);
         fs::write(folder.path().join("first"), "").unwrap();
         events(&agent, |events| events.iter().any(|event| is_about(event, "first")));
+        // Reading is no change.
+        fs::read(folder.path().join("first")).unwrap();
         fs::write(folder.path().join("second"), "").unwrap();
-        events(&agent, |events| events.iter().any(|event| is_about(event, "second")));
+        let seen = events(&agent, |events| events.iter().any(|event| is_about(event, "second")));
+        let is_access = |event: &Event| event.payload["what"].to_string().contains("Access");
+        assert!(!seen.iter().any(is_access), "{seen:?}");
         ends_in_order(plugin, &agent);
     });
 }
 
+/// On Windows the watcher itself drops callbacks when many come at once, and does not say so: too
+/// few are left to fill the queue.
+#[cfg(unix)]
 #[test]
 fn callback_drops_what_finds_no_room_and_reports_how_much() {
+    use wedr_plugin_sdk::testing::RecordedSession;
+
+    use crate::common::process::PATIENCE;
+
     watched(|| {
         let folder = TempDir::new().unwrap();
         let (agent, mut plugin) = started(Script::new().stop_reading_after(1), &folder);
@@ -49,8 +60,8 @@ fn callback_drops_what_finds_no_room_and_reports_how_much() {
             let told = dropped.map(|event| event.payload["count"].as_u64().unwrap()).sum::<u64>();
             told > 0 && told == session.missing_seqs()
         };
-        assert!(agent.wait_until(PATIENCE, sessions_are(told)));
-        ends_with_the_agent(plugin, &agent);
+        assert!(agent.wait_until(PATIENCE, crate::sessions_are(told)));
+        crate::ends_with_the_agent(plugin, &agent);
     });
 }
 

@@ -1,6 +1,6 @@
 use serde_json::json;
 use tempfile::TempDir;
-use wedr_plugin_sdk::testing::{Script, SessionEnd, TestAgent};
+use wedr_plugin_sdk::testing::{SessionEnd, TestAgent};
 
 use crate::common::process::{PATIENCE, Plugin};
 use crate::common::watched;
@@ -66,6 +66,21 @@ fn execd_ends_the_program_with_the_agent() {
 }
 
 #[test]
+fn execd_kills_a_program_that_does_not_end() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        let script = if cfg!(windows) {
+            "@echo ready\r\n:again\r\n@goto again\r\n"
+        } else {
+            "trap '' TERM; echo ready; while :; do :; done"
+        };
+        let (plugin, _folder) = started(&agent, script);
+        events(&agent, |events| events.len() == 1);
+        ends_with_the_agent(plugin, &agent);
+    });
+}
+
+#[test]
 fn execd_says_what_it_cannot_start() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
@@ -77,7 +92,7 @@ fn execd_says_what_it_cannot_start() {
 
 #[cfg(unix)]
 mod unix {
-    use wedr_plugin_sdk::testing::TestAgent;
+    use wedr_plugin_sdk::testing::Script;
 
     use super::*;
 
@@ -85,8 +100,7 @@ mod unix {
     fn execd_ends_the_program_in_order() {
         watched(|| {
             let agent = TestAgent::start().unwrap();
-            let script =
-                "trap 'echo farewell >&2; exit 3' TERM; echo ready; while :; do sleep 9; done";
+            let script = "trap 'echo farewell >&2; exit 3' TERM; echo ready; while :; do :; done";
             let (plugin, _folder) = started(&agent, script);
             events(&agent, |events| events.len() == 1);
             plugin.terminate();
@@ -96,7 +110,30 @@ mod unix {
     }
 
     #[test]
-    fn execd_kills_a_program_that_does_not_end_and_all_that_it_started() {
+    fn execd_ends_the_input_of_the_program() {
+        watched(|| {
+            let agent = TestAgent::start().unwrap();
+            let script = "trap '' TERM; echo ready; while read -r _; do :; done; echo farewell >&2";
+            let (plugin, _folder) = started(&agent, script);
+            events(&agent, |events| events.len() == 1);
+            plugin.terminate();
+            fails(plugin, 0, "farewell");
+        });
+    }
+
+    #[test]
+    fn execd_lets_a_program_end_by_itself_that_has_no_more_to_say() {
+        watched(|| {
+            let agent = TestAgent::start().unwrap();
+            // SIGTERM would not wait for the end of its input.
+            let script = "trap 'exit 99' TERM; exec >&-; while read -r _; do :; done; exit 7";
+            let (plugin, _folder) = started(&agent, script);
+            fails(plugin, 7, "");
+        });
+    }
+
+    #[test]
+    fn execd_kills_all_that_the_program_started() {
         watched(|| {
             let agent = TestAgent::start().unwrap();
             let script = "trap '' TERM; sleep 1000 & echo ready; wait";
@@ -114,7 +151,7 @@ mod unix {
             let agent = TestAgent::start().unwrap();
             // More than a pipe holds: it would be stuck, or die of a broken pipe.
             let last = "head -c 1000000 /dev/zero && echo farewell >&2; exit";
-            let script = format!("trap '{last}' TERM; echo ready; while :; do sleep 9; done");
+            let script = format!("trap '{last}' TERM; echo ready; while :; do :; done");
             let (plugin, _folder) = started(&agent, &script);
             events(&agent, |events| events.len() == 1);
             plugin.terminate();

@@ -12,7 +12,9 @@ mod tick;
 mod tokio;
 
 use common::process::{PATIENCE, Plugin};
-use wedr_plugin_sdk::testing::{Event, RecordedSession, SessionEnd, TestAgent};
+#[cfg(unix)]
+use wedr_plugin_sdk::testing::SessionEnd;
+use wedr_plugin_sdk::testing::{Event, RecordedSession, TestAgent};
 
 /// Waits until its session has events as `wanted` says, and returns them all.
 fn events(agent: &TestAgent, mut wanted: impl FnMut(&[&Event]) -> bool) -> Vec<Event> {

@@ -1,4 +1,4 @@
-//! The exit statuses of the example `systemd`, and the unit that goes by them.
+//! The examples that a service manager starts: their exit statuses, and the unit that goes by them.
 
 use std::fs;
 use std::time::Duration;
@@ -66,6 +66,20 @@ fn systemd_allows_more_time_than_the_drain_takes() {
     let drain = runner.split("drain_timeout: ").nth(1).unwrap();
     let drain = drain.split('s').next().unwrap().parse().unwrap();
     assert!(stop > Duration::from_secs(drain) + Duration::from_millis(250));
+}
+
+/// As a service it was tried by hand: docs/windows.md.
+#[cfg(windows)]
+#[test]
+fn windows_service_started_by_hand_is_a_console_program() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        let plugin = Plugin::spawn(&mut Plugin::command("windows_service", &agent));
+        events(&agent, |events| events.len() == 1);
+        ends_with_the_agent(plugin, &agent);
+        let agent = TestAgent::with(Script::new().reject("revoked")).unwrap();
+        fails(Plugin::spawn(&mut Plugin::command("windows_service", &agent)), 2, "was revoked");
+    });
 }
 
 /// Where systemd is installed; it need not run.
