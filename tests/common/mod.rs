@@ -1,6 +1,8 @@
 //! What the integration tests share.
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
 
+pub mod process;
+
 use std::env::consts::EXE_EXTENSION;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
@@ -50,10 +52,15 @@ pub fn example(name: &str) -> PathBuf {
     let profile = this.ancestors().nth(2).expect("it is in a profile's folder");
     let example = profile.join("examples").join(name).with_extension(EXE_EXTENSION);
     if !example.exists() {
-        let arguments = ["build", "--example", name, "--target-dir"];
+        let profile_name = match profile.file_name() {
+            Some(name) if name == "debug" => "dev".as_ref(),
+            other => other.expect("it is in a profile's folder"),
+        };
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--example", name, "--profile"]).arg(profile_name);
         let target = profile.parent().expect("it is in a target folder");
-        let built = Command::new(env!("CARGO")).args(arguments).arg(target).status();
-        assert!(built.is_ok_and(|status| status.success()), "cargo build --example {name} failed");
+        let ran = build.arg("--target-dir").arg(target).status();
+        assert!(ran.is_ok_and(|status| status.success()), "cargo build --example {name} failed");
     }
     example
 }
