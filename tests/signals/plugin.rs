@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+#[cfg(unix)]
 use nix::sys::signal::{SigSet, Signal};
 use serde_json::json;
 use wedr_plugin_sdk::{CloseCause, Error, EventSink, Result, Runner, SessionContext};
@@ -28,6 +29,7 @@ pub(crate) fn play(role: &str) -> ExitCode {
         "has_one_session_after_another" => has_one_session_after_another,
         "outlives_its_session" => outlives_its_session,
         "leaves_signals_alone" => leaves_signals_alone,
+        #[cfg(unix)]
         "waits_for_signals_itself" => {
             // Before there is any other thread: they inherit it.
             SigSet::all().thread_block().unwrap();
@@ -132,6 +134,7 @@ fn leaves_signals_alone() -> Result<()> {
     runner().install_signal_handler(false).run_with(metadata(), stream)
 }
 
+#[cfg(unix)]
 fn waits_for_signals_itself() -> Result<()> {
     let runner = runner().install_signal_handler(false);
     let handle = runner.shutdown_handle();

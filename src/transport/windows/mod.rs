@@ -10,6 +10,8 @@ mod operation;
 mod owner;
 
 #[cfg(feature = "test-util")]
+mod console;
+#[cfg(feature = "test-util")]
 mod listener;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,8 @@ use crate::error::{Error, Result};
 use operation::Operation;
 use owner::Unchecked;
 
+#[cfg(feature = "test-util")]
+pub(crate) use console::press_ctrl_c;
 #[cfg(feature = "test-util")]
 pub(crate) use listener::{Listener, remove, temporary_path};
 
