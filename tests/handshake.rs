@@ -435,7 +435,6 @@ fn a_shutdown_during_the_handshake_is_no_error() {
 }
 
 /// An agent that does not read hello, and does not hang up either.
-#[cfg(unix)]
 mod unread {
     use super::raw::{ACK, RawAgent};
     use super::*;

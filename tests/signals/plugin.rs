@@ -18,6 +18,10 @@ pub(crate) const ROLE: &str = "WEDR_TEST_ROLE";
 /// The environment variable with the agent's path.
 pub(crate) const AGENT: &str = "WEDR_TEST_AGENT";
 
+/// After which a full queue has come to rest: a writer that has something to do waits less for a
+/// processor, also on a loaded machine.
+const MOVES_NO_MORE: Duration = Duration::from_secs(1);
+
 /// The plugin process' `main`.
 pub(crate) fn play(role: &str) -> ExitCode {
     let session = match role {
@@ -84,7 +88,7 @@ fn fills_the_queue() -> Result<()> {
         let mut accepted = 0;
         let full = loop {
             let event = sink.event("test.fill");
-            match event.emit_timeout(&payload, Duration::from_millis(200)) {
+            match event.emit_timeout(&payload, MOVES_NO_MORE) {
                 Ok(()) => accepted += 1,
                 Err(full) => break full,
             }

@@ -55,6 +55,10 @@ const BUFFER: usize = 64 << 10;
 /// writes, and as many reads must stand by then.
 const READS: usize = 4;
 const READ: usize = 16 << 10;
+/// How many reads are thrown away at once: more than what stands and what the agent's buffer holds,
+/// so that its last words do not hide that it is gone. No more, since an agent that talks all the
+/// time must not hold the writer.
+const THROWN_AWAY: usize = 16;
 /// How long to wait at once for an instance of the pipe to come free.
 const BUSY_SLICE: Duration = Duration::from_millis(100);
 
@@ -219,15 +223,17 @@ impl Pipe {
 
     /// Makes room for what an agent says that does not read before it has said it all.
     fn throw_away_all(&mut self) -> io::Result<()> {
-        for _ in 0..READS {
+        for _ in 0..THROWN_AWAY {
             self.throw_away()?;
+            if !matches!(self.reads[0].state, State::Unread(_)) {
+                break;
+            }
         }
         Ok(())
     }
 
     pub(crate) fn check_peer(&mut self) -> io::Result<()> {
-        // At most one read: an agent that talks all the time must not hold the writer.
-        self.throw_away()?;
+        self.throw_away_all()?;
         match self.reads[0].state {
             State::Closed => Err(io::Error::from_raw_os_error(ERROR_BROKEN_PIPE.cast_signed())),
             _ => Ok(()),
