@@ -38,6 +38,8 @@ use windows as sys;
 #[cfg(not(any(unix, windows)))]
 compile_error!("wedr-plugin-sdk has transports for Unix and Windows only");
 
+#[cfg(all(windows, feature = "test-util"))]
+pub(crate) use sys::press_ctrl_c;
 pub(crate) use sys::{DEFAULT_PATH, Pipe, check_path};
 #[cfg(feature = "test-util")]
 pub(crate) use sys::{Listener, remove, temporary_path};
