@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::handshake::{SLICE, hello, shake_hands};
+use crate::handshake::{SLICE, Terms, hello, shake_hands};
 use crate::metadata::Metadata;
 use crate::queue::{Limits, Overflow, queue};
 use crate::session::{OnClose, Session, SessionContext, SessionReport};
@@ -349,7 +349,7 @@ impl Runner {
             signals::install()?;
         }
         match self.open(&hello) {
-            Ok(Some(session)) => session.run(body, self.on_close),
+            Ok(Some((pipe, terms))) => self.start(pipe, terms)?.run(body, self.on_close),
             Ok(None) => Ok(()),
             Err(rejected @ Error::Rejected { .. }) => Err(rejected),
             // What goes wrong once the session is not wanted any more is no failure.
@@ -374,14 +374,18 @@ impl Runner {
         hello(metadata)
     }
 
-    /// Connects, shakes hands and starts the writer. `None` if the shutdown came first.
-    fn open(&self, hello: &[u8]) -> Result<Option<Session>> {
+    /// Connects and shakes hands. `None` if the shutdown came first.
+    fn open(&self, hello: &[u8]) -> Result<Option<(Pipe, Terms)>> {
         let Some(mut pipe) = self.connect(&self.pipe_path)? else {
             return Ok(None);
         };
         pipe.check_agent(self.trusted_agent)?;
         let shaken = shake_hands(&mut pipe, hello, self.handshake_timeout, &self.shutdown)?;
-        let Some(terms) = shaken else { return Ok(None) };
+        Ok(shaken.map(|terms| (pipe, terms)))
+    }
+
+    /// Starts the writer. If that fails it has set the shutdown, which must not hide the failure.
+    fn start(&self, pipe: Pipe, terms: Terms) -> Result<Session> {
         let limits = Limits {
             capacity: self.channel_capacity,
             heap_bytes: self.max_queued_bytes,
@@ -399,7 +403,7 @@ impl Runner {
         let (queue, outlet) = queue(limits, Arc::clone(&self.shutdown));
         let writer = Writer::new(pipe, outlet, Arc::clone(&self.shutdown), timing);
         let ctx = SessionContext::new(Arc::clone(&self.shutdown), terms);
-        Session::start(queue, ctx, writer).map(Some)
+        Session::start(queue, ctx, writer)
     }
 
     fn connect(&self, path: &Path) -> Result<Option<Pipe>> {

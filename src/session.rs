@@ -136,10 +136,14 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn start(queue: Arc<Queue>, ctx: SessionContext, writer: Writer) -> Result<Self> {
-        let writer =
-            thread::Builder::new().name("wedr-writer".into()).spawn(move || writer.run()).map_err(
-                |e| io::Error::new(e.kind(), format!("cannot start the writer's thread: {e}")),
-            )?;
+        let thread = thread::Builder::new().name("wedr-writer".into());
+        let writer = thread.spawn(move || writer.run()).map_err(|e| {
+            let what = format!(
+                "cannot start the writer's thread: {e}; the process or its user has too many \
+                 threads, or memory is short"
+            );
+            io::Error::new(e.kind(), what)
+        })?;
         Ok(Self { sink: EventSink::new(Arc::clone(&queue)), queue, ctx, writer })
     }
 
