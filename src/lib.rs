@@ -30,8 +30,8 @@
 //! retried and nothing reconnects: if the agent goes, `run` returns an error, the process exits,
 //! and its supervisor starts it again.
 //!
-//! Two things lose what is queued, since they leave no time to send it: [`std::process::exit`]
-//! during a session, and a fork after its start, which the SDK does not support.
+//! Two things lose what is queued, since they leave no time to send it: the end of the process
+//! during a session, and a fork after its start. See [`Runner::run_with`].
 //!
 //! # Features
 //!

@@ -327,6 +327,18 @@ impl Runner {
     /// [`drain_timeout`](Self::drain_timeout) from the shutdown on, and 250 ms. A shutdown before
     /// the session stands makes it return `Ok` without running the body.
     ///
+    /// # Processes
+    ///
+    /// The process must outlast the session. [`std::process::exit`], or a return from `main` while
+    /// the session runs on another thread, ends it without a goodbye: what is queued is lost, and
+    /// counted nowhere. To the agent the plugin was killed.
+    ///
+    /// Forking during a session is not supported: the child has the queue but no writer. There
+    /// `emit` returns `Ok` until the queue is full, and then waits forever; nothing is ever sent,
+    /// and to return from the body waits forever, too. Fork before the session. What the child
+    /// replaces at once by another program, as [`std::process::Command`] does, is no such fork,
+    /// and does not inherit the pipe.
+    ///
     /// # Errors
     ///
     /// Before the session: [`Error::InvalidConfig`], [`Error::SignalHandler`],

@@ -40,7 +40,7 @@ fn with_a_hook_that_emits(sink: &EventSink, panics: impl FnOnce()) -> Vec<Result
         std::panic::set_hook(Box::new(move |info| {
             ON_PANIC.with_borrow_mut(|on_panic| match on_panic {
                 Some(OnPanic { sink, results }) => {
-                    let said = info.payload_as_str().unwrap_or_default();
+                    let said = info.payload().downcast_ref::<&str>();
                     results.push(sink.emit("test.panic", json!({ "said": said })));
                 }
                 None => before(info),
