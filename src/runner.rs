@@ -335,9 +335,9 @@ impl Runner {
     ///
     /// Forking during a session is not supported: the child has the queue but no writer. There
     /// `emit` returns `Ok` until the queue is full, and then waits forever; nothing is ever sent,
-    /// and to return from the body waits forever, too. Fork before the session. What the child
-    /// replaces at once by another program, as [`std::process::Command`] does, is no such fork,
-    /// and does not inherit the pipe.
+    /// and the run does not end in order. Fork before the session. A child that becomes another
+    /// program at once, as [`std::process::Command`] has it, is no such fork, and does not inherit
+    /// the pipe.
     ///
     /// # Errors
     ///
