@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(unix)]
+use nix::errno::Errno;
+
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -56,7 +59,7 @@ pub enum Error {
     #[error(
         "cannot connect to the agent at {}: {source}; {}",
         Printable(&path.to_string_lossy()),
-        connect_remedy(source.kind())
+        connect_remedy(source)
     )]
     Connect {
         /// The pipe that was tried.
@@ -255,8 +258,13 @@ impl StdError for PipeLost {
     }
 }
 
-fn connect_remedy(kind: io::ErrorKind) -> &'static str {
-    match kind {
+fn connect_remedy(source: &io::Error) -> &'static str {
+    // They have no kind of their own.
+    #[cfg(unix)]
+    if let Some(Errno::EMFILE | Errno::ENFILE) = source.raw_os_error().map(Errno::from_raw) {
+        return "no file descriptor is left: close what is not needed, or raise the limit (ulimit -n)";
+    }
+    match source.kind() {
         io::ErrorKind::NotFound => {
             "nothing is there: start the agent, or name the pipe that it listens on with \
              Runner::pipe_path"

@@ -42,8 +42,8 @@
 //! | the body panics | as if it had returned; then the panic goes on |
 //!
 //! Nothing is retried and nothing reconnects. Two things lose what is queued, since they leave no
-//! time to send it: [`std::process::exit`] during a session, and a fork after its start, which the
-//! SDK does not support.
+//! time to send it: the end of the process during a session, and a fork after its start. See
+//! [`Runner::run_with`].
 //!
 //! # Features
 //!

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::handshake::{SLICE, hello, shake_hands};
+use crate::handshake::{SLICE, Terms, hello, shake_hands};
 use crate::metadata::Metadata;
 use crate::queue::{Limits, Overflow, queue};
 use crate::session::{OnClose, Session, SessionContext, SessionReport};
@@ -357,6 +357,18 @@ impl Runner {
     /// [`drain_timeout`](Self::drain_timeout) from the shutdown on, and 250 ms. A shutdown before
     /// the session stands makes it return `Ok` without running the body.
     ///
+    /// # Processes
+    ///
+    /// The process must outlast the session. [`std::process::exit`], or a return from `main` while
+    /// the session runs on another thread, ends it without a goodbye: what is queued is lost, and
+    /// counted nowhere. To the agent the plugin was killed.
+    ///
+    /// Forking during a session is not supported: the child has the queue but no writer. There
+    /// `emit` returns `Ok` until the queue is full, and then waits forever; nothing is ever sent,
+    /// and the run does not end in order. Fork before the session. A child that becomes another
+    /// program at once, as [`std::process::Command`] has it, is no such fork, and does not inherit
+    /// the pipe.
+    ///
     /// # Errors
     ///
     /// Before the session: [`Error::InvalidConfig`], [`Error::SignalHandler`],
@@ -394,7 +406,7 @@ impl Runner {
             signals::install()?;
         }
         match self.open(&hello) {
-            Ok(Some(session)) => session.run(body, self.on_close),
+            Ok(Some((pipe, terms))) => self.start(pipe, terms)?.run(body, self.on_close),
             Ok(None) => Ok(()),
             Err(rejected @ Error::Rejected { .. }) => Err(rejected),
             // What goes wrong once the session is not wanted any more is no failure.
@@ -419,14 +431,18 @@ impl Runner {
         hello(metadata)
     }
 
-    /// Connects, shakes hands and starts the writer. `None` if the shutdown came first.
-    fn open(&self, hello: &[u8]) -> Result<Option<Session>> {
+    /// Connects and shakes hands. `None` if the shutdown came first.
+    fn open(&self, hello: &[u8]) -> Result<Option<(Pipe, Terms)>> {
         let Some(mut pipe) = self.connect(&self.pipe_path)? else {
             return Ok(None);
         };
         pipe.check_agent(self.trusted_agent)?;
         let shaken = shake_hands(&mut pipe, hello, self.handshake_timeout, &self.shutdown)?;
-        let Some(terms) = shaken else { return Ok(None) };
+        Ok(shaken.map(|terms| (pipe, terms)))
+    }
+
+    /// Starts the writer. If that fails it has set the shutdown, which must not hide the failure.
+    fn start(&self, pipe: Pipe, terms: Terms) -> Result<Session> {
         let limits = Limits {
             capacity: self.channel_capacity,
             heap_bytes: self.max_queued_bytes,
@@ -444,7 +460,7 @@ impl Runner {
         let (queue, outlet) = queue(limits, Arc::clone(&self.shutdown));
         let writer = Writer::new(pipe, outlet, Arc::clone(&self.shutdown), timing);
         let ctx = SessionContext::new(Arc::clone(&self.shutdown), terms);
-        Session::start(queue, ctx, writer).map(Some)
+        Session::start(queue, ctx, writer)
     }
 
     fn connect(&self, path: &Path) -> Result<Option<Pipe>> {

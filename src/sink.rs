@@ -21,6 +21,15 @@ use crate::wire::event::EventTail;
 ///
 /// A sink may outlive its session; it refuses everything then.
 ///
+/// # Threads
+///
+/// The SDK joins no thread of the plugin's. One that waits in an `emit` is released by the
+/// shutdown, so that it need not be stopped before the body returns.
+///
+/// On a thread that is unwinding from a panic, in its panic hook as in a `Drop`, no `emit` waits.
+/// The destructor of a thread-local is like any other caller: where it must not wait, use
+/// [`try_emit`](EventBuilder::try_emit). After the session it is refused, like anybody.
+///
 /// # Examples
 ///
 /// ```
@@ -47,7 +56,8 @@ impl EventSink {
         Self { queue }
     }
 
-    /// Queues an event that happened now.
+    /// Queues an event that happened now. If the clock says a time before 1970 or after 2554, it
+    /// is sent as the nearest that the wire can hold.
     ///
     /// A full queue makes it wait or fail, as the session's [`Overflow`](crate::Overflow) says.
     /// On a thread that is unwinding from a panic it never waits.
@@ -237,7 +247,7 @@ impl EventBuilder<'_> {
     fn push<T: Serialize + ?Sized>(self, payload: &T, waiting: Waiting) -> Result<()> {
         // Before the work of serialising.
         self.queue.check_open()?;
-        let ts_unix_ns = self.ts_unix_ns.unwrap_or_else(now_unix_ns);
+        let ts_unix_ns = self.ts_unix_ns.unwrap_or_else(|| unix_ns(SystemTime::now()));
         let mut event = EventTail::blank();
         event.write(self.kind, ts_unix_ns, payload, self.queue.max_body())?;
         self.queue.push(event, waiting)
@@ -253,12 +263,31 @@ impl fmt::Debug for EventBuilder<'_> {
     }
 }
 
-/// A clock outside the years 1970 to 2554 gives the nearest time that the wire can hold.
-fn now_unix_ns() -> u64 {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
+/// A time outside the years 1970 to 2554 gives the nearest that the wire can hold.
+fn unix_ns(at: SystemTime) -> u64 {
+    match at.duration_since(UNIX_EPOCH) {
         Ok(since) => (since.as_secs().checked_mul(1_000_000_000))
             .and_then(|ns| ns.checked_add(u64::from(since.subsec_nanos())))
             .unwrap_or(u64::MAX),
         Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_1970_or_beyond_2554_gives_the_nearest_time_that_the_wire_holds() {
+        let century = Duration::from_secs(36_525 * 24 * 3600);
+        assert_eq!(unix_ns(UNIX_EPOCH - century), 0);
+        assert_eq!(unix_ns(UNIX_EPOCH), 0);
+        assert_eq!(unix_ns(UNIX_EPOCH + Duration::from_nanos(700)), 700);
+        let last = UNIX_EPOCH + Duration::from_nanos(u64::MAX);
+        // What Windows has as a clock's tick.
+        let tick = Duration::from_nanos(100);
+        assert!(unix_ns(last - tick) < u64::MAX);
+        assert_eq!(unix_ns(last + tick), u64::MAX);
+        assert_eq!(unix_ns(last + century), u64::MAX);
     }
 }

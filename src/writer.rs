@@ -93,6 +93,13 @@ impl Writer {
         }
     }
 
+    /// With so many numbers left, the event or heartbeat after which it panics.
+    #[cfg(all(test, debug_assertions))]
+    pub(crate) fn panics_after(mut self, numbers: u64) -> Self {
+        self.seq = u64::MAX - numbers;
+        self
+    }
+
     /// Runs until the session is over.
     pub(crate) fn run(mut self) -> Finish {
         let ended = self.stream().and_then(|()| self.drain());
