@@ -8,11 +8,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LIMIT, metadata, runner, watched};
+use common::{LIMIT, assert_accounts, runner, session, watched};
 use serde_json::json;
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
-use wedr_plugin_sdk::{CloseCause, Error, EventSink, Result, Runner};
-use wedr_plugin_sdk::{SessionContext, SessionReport, Stats};
+use wedr_plugin_sdk::{CloseCause, Error, EventSink, Result, SessionContext, SessionReport};
 
 /// In which an idle agent's loss is to be noticed: the second that is promised, and another for
 /// a loaded machine.
@@ -20,17 +19,6 @@ const NOTICED: Duration = Duration::from_secs(2);
 /// So that several fit between two looks after an idle agent, and several looks into a test.
 #[cfg(unix)]
 const BEAT: Duration = Duration::from_millis(200);
-
-/// Runs a session; returns its result and its report.
-fn session(
-    runner: Runner,
-    body: impl FnOnce(&EventSink, &SessionContext) -> Result<()>,
-) -> (Result<()>, SessionReport) {
-    let (send, report) = mpsc::channel();
-    let keep = move |report: &SessionReport| send.send(report.clone()).unwrap();
-    let result = runner.on_close(keep).run_with(metadata(), body);
-    (result, report.recv().expect("on_close was called"))
-}
 
 /// An event of about 300 bytes: some thousands fill every buffer on the way.
 fn emit(sink: &EventSink, n: u64) -> Result<()> {
@@ -61,14 +49,6 @@ fn assert_all_arrived(session: &RecordedSession, count: u64) {
     assert!(got.eq((0..count).map(Some)), "not all, or not in order");
     let seqs = session.events().map(|event| event.seq);
     assert!(seqs.eq(0..count), "not numbered one after another");
-}
-
-/// Checks that every accepted event was sent or is undelivered. Of each producer one more may
-/// be: the one that it was told of the loss by.
-fn assert_accounts(stats: &Stats, accepted: u64, producers: u64) {
-    let accounted = stats.sent + stats.undelivered;
-    let right = accepted..=accepted + producers;
-    assert!(right.contains(&accounted), "{accepted} accepted: {stats:?}");
 }
 
 fn assert_lost(result: &Result<()>, report: &SessionReport) {
