@@ -14,6 +14,7 @@ use wedr_plugin_sdk::{
     Error, EventSink, Metadata, Result, Runner, SessionContext, SessionReport, Stats,
 };
 
+pub mod process;
 #[cfg(unix)]
 pub mod rustc;
 

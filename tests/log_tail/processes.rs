@@ -3,26 +3,16 @@
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 
 use wedr_plugin_sdk::testing::TestAgent;
 
+use crate::common::process::Process;
 use crate::writer::{DONE, FILE};
 
-/// Kills and reaps its process when it is dropped.
-struct Guarded(Child);
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        // Both fail only if it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The example.
-pub(crate) struct Plugin(Guarded);
+pub(crate) struct Plugin(Process);
 
 impl Plugin {
     pub(crate) fn start(agent: &TestAgent, arguments: &[&str], file: &Path) -> Self {
@@ -37,7 +27,7 @@ impl Plugin {
 
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        Self(Guarded(command.spawn().unwrap()))
+        Self(Process::start(command))
     }
 
     /// Waits until it has ended by itself; returns also what it said on its standard error.
@@ -49,31 +39,18 @@ impl Plugin {
 
     #[cfg(unix)]
     pub(crate) fn terminate(&self) {
-        self.signal(nix::sys::signal::SIGTERM);
+        self.0.send(nix::sys::signal::SIGTERM);
     }
 
     /// Returns once it stands still.
     #[cfg(unix)]
     pub(crate) fn stop(&self) {
-        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-        self.signal(nix::sys::signal::SIGSTOP);
-        let status = waitpid(self.pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
-        assert!(matches!(status, WaitStatus::Stopped(..)), "{status:?}");
+        self.0.stop();
     }
 
     #[cfg(unix)]
     pub(crate) fn resume(&self) {
-        self.signal(nix::sys::signal::SIGCONT);
-    }
-
-    #[cfg(unix)]
-    fn signal(&self, signal: nix::sys::signal::Signal) {
-        nix::sys::signal::kill(self.pid(), signal).unwrap();
-    }
-
-    #[cfg(unix)]
-    fn pid(&self) -> nix::unistd::Pid {
-        nix::unistd::Pid::from_raw(i32::try_from(self.0.0.id()).unwrap())
+        self.0.go_on();
     }
 }
 
@@ -82,7 +59,7 @@ pub(crate) struct Writer {
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
     // Dropped last: without commands it ends by itself.
-    _process: Guarded,
+    _process: Process,
 }
 
 impl Writer {
@@ -90,7 +67,7 @@ impl Writer {
     pub(crate) fn start(file: &Path) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command.env(FILE, file).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Guarded(command.spawn().unwrap());
+        let mut process = Process::start(&mut command);
         Self {
             commands: process.0.stdin.take().unwrap(),
             answers: BufReader::new(process.0.stdout.take().unwrap()),

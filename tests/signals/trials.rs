@@ -2,16 +2,16 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
 
+use crate::common::process::Process;
 use crate::common::watched;
 use crate::plugin::{AGENT, ROLE};
 
@@ -54,7 +54,7 @@ pub(crate) fn run() -> ExitCode {
 
 /// A plugin process. It does not outlive its test.
 struct Plugin {
-    process: Child,
+    process: Process,
     lines: Receiver<String>,
 }
 
@@ -72,13 +72,9 @@ impl Plugin {
     }
 
     fn spawn(mut command: Command, role: &str, agent: &TestAgent) -> Self {
-        let mut process = command
-            .env(ROLE, role)
-            .env(AGENT, agent.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(process.stdout.take().unwrap());
+        command.env(ROLE, role).env(AGENT, agent.path()).stdout(Stdio::piped());
+        let mut process = Process::start(&mut command);
+        let output = BufReader::new(process.0.stdout.take().unwrap());
         let (send, lines) = mpsc::channel();
         thread::spawn(move || {
             output.lines().map_while(Result::ok).try_for_each(|line| send.send(line))
@@ -87,8 +83,7 @@ impl Plugin {
     }
 
     fn send(&self, signal: Signal) {
-        let id = i32::try_from(self.process.id()).unwrap();
-        kill(Pid::from_raw(id), signal).unwrap();
+        self.process.send(signal);
     }
 
     /// The next line that it prints.
@@ -110,19 +105,11 @@ impl Plugin {
         let over = self.lines.recv_timeout(PATIENCE);
         // The end of its output is its own.
         assert_eq!(over, Err(RecvTimeoutError::Disconnected));
-        self.process.wait().unwrap()
+        self.process.0.wait().unwrap()
     }
 
     fn succeeds(&mut self) {
         assert!(self.exit_status().success());
-    }
-}
-
-impl Drop for Plugin {
-    fn drop(&mut self) {
-        // Does nothing to one that has been waited for.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
