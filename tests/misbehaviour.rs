@@ -267,6 +267,28 @@ mod bytes {
     }
 
     #[test]
+    fn an_agent_that_reads_one_byte_at_a_time_misses_nothing() {
+        watched(|| {
+            let read = |pipe: &mut RawPipe, ready: mpsc::Sender<()>| {
+                pipe.read_at_a_time(1);
+                drop(ready);
+                pipe.rest_of_session()
+            };
+            // More than the socket holds.
+            let count = 3000;
+            let (result, report, frames) =
+                session_with(read, None, |sink, _| (0..count).try_for_each(|n| emit(sink, n)));
+            result.unwrap();
+            assert_eq!((report.stats.sent, report.confirmed), (count, true), "{report:?}");
+            assert!(ends_with_goodbye(&frames));
+            let events = frames[..frames.len() - 1].iter().map(|frame| message(frame));
+            let events: Vec<_> =
+                events.map(|e| [e["seq"].as_u64(), e["payload"]["n"].as_u64()]).collect();
+            assert!(events.into_iter().eq((0..count).map(|n| [Some(n), Some(n)])));
+        });
+    }
+
+    #[test]
     fn an_agent_that_keeps_talking_is_not_listened_to() {
         let chatter = [
             frame(r#"{"type":"reject","reason":"revoked"}"#),

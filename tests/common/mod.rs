@@ -1,8 +1,6 @@
 //! What the integration tests share.
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
 
-pub mod process;
-
 use std::env::consts::EXE_EXTENSION;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
@@ -16,6 +14,7 @@ use wedr_plugin_sdk::{
     Error, EventSink, Metadata, Result, Runner, SessionContext, SessionReport, Stats,
 };
 
+pub mod process;
 #[cfg(unix)]
 pub mod rustc;
 

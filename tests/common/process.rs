@@ -1,4 +1,4 @@
-//! An example as a process of its own, started as its supervisor would. A failing test kills it.
+//! Processes that a test starts, and an example as one of them. They do not outlive their test.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -14,20 +14,55 @@ use crate::common::example;
 /// Less than the watchdog, so that a test that fails still kills its processes.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Kills and reaps its process when it is dropped.
-pub struct Guarded(pub Child);
+/// Killed and reaped when it is dropped: it does not outlive its test.
+pub struct Process(pub Child);
 
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        // Both fail only if it has ended.
+impl Process {
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().expect("a process"))
+    }
+
+    /// Returns once it is dead.
+    pub fn kill(&mut self) {
+        // Both fail only if it has ended and was waited for.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+
+    /// Returns once it stands still.
+    #[cfg(unix)]
+    pub fn stop(&self) {
+        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+        self.send(nix::sys::signal::SIGSTOP);
+        let status = waitpid(self.id(), Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert!(matches!(status, WaitStatus::Stopped(..)), "{status:?}");
+    }
+
+    #[cfg(unix)]
+    pub fn go_on(&self) {
+        self.send(nix::sys::signal::SIGCONT);
+    }
+
+    #[cfg(unix)]
+    pub fn send(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(self.id(), signal).expect("a process that was not waited for");
+    }
+
+    #[cfg(unix)]
+    fn id(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).expect("a process' id"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
 /// A plugin's process.
 pub struct Plugin {
-    process: Guarded,
+    process: Process,
     /// The lines of its standard error that are yet to be looked at.
     lines: Receiver<String>,
     said: String,
@@ -50,7 +85,7 @@ impl Plugin {
 
     pub fn spawn(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = Guarded(command.spawn().unwrap());
+        let mut process = Process::start(command);
         let stderr = BufReader::new(process.0.stderr.take().unwrap());
         let (send, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -106,30 +141,17 @@ impl Plugin {
 
     #[cfg(unix)]
     pub fn terminate(&self) {
-        self.signal(nix::sys::signal::SIGTERM);
+        self.process.send(nix::sys::signal::SIGTERM);
     }
 
     /// Returns once it stands still.
     #[cfg(unix)]
     pub fn stop(&self) {
-        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-        self.signal(nix::sys::signal::SIGSTOP);
-        let status = waitpid(self.pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
-        assert!(matches!(status, WaitStatus::Stopped(..)), "{status:?}");
+        self.process.stop();
     }
 
     #[cfg(unix)]
     pub fn resume(&self) {
-        self.signal(nix::sys::signal::SIGCONT);
-    }
-
-    #[cfg(unix)]
-    pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        nix::sys::signal::kill(self.pid(), signal).unwrap();
-    }
-
-    #[cfg(unix)]
-    fn pid(&self) -> nix::unistd::Pid {
-        nix::unistd::Pid::from_raw(i32::try_from(self.process.0.id()).unwrap())
+        self.process.go_on();
     }
 }

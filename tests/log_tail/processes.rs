@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::common::process::Guarded;
+use crate::common::process::Process;
 use crate::writer::{DONE, FILE};
 
 /// The writer of the log.
@@ -13,7 +13,7 @@ pub(crate) struct Writer {
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
     // Dropped last: without commands it ends by itself.
-    _process: Guarded,
+    _process: Process,
 }
 
 impl Writer {
@@ -21,7 +21,7 @@ impl Writer {
     pub(crate) fn start(file: &Path) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command.env(FILE, file).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Guarded(command.spawn().unwrap());
+        let mut process = Process::start(&mut command);
         Self {
             commands: process.0.stdin.take().unwrap(),
             answers: BufReader::new(process.0.stdout.take().unwrap()),

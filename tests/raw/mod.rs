@@ -91,7 +91,7 @@ impl RawAgent {
     /// The next connection, however long it takes.
     pub fn accept(&self) -> RawPipe {
         let (stream, _) = self.listener.accept().expect("a connection");
-        RawPipe { stream }
+        RawPipe { stream, at_a_time: usize::MAX }
     }
 
     /// Whether anybody has connected and was not accepted yet. Never waits.
@@ -106,6 +106,7 @@ impl RawAgent {
 /// One end of a connection: the agent's if accepted, the plugin's if connected.
 pub struct RawPipe {
     stream: Stream,
+    at_a_time: usize,
 }
 
 impl RawPipe {
@@ -114,7 +115,12 @@ impl RawPipe {
         let connected = Stream::connect(path);
         #[cfg(windows)]
         let connected = Stream::connect_by_path(path);
-        Self { stream: connected.expect("somebody listens") }
+        Self { stream: connected.expect("somebody listens"), at_a_time: usize::MAX }
+    }
+
+    /// Has it read at most so many bytes with one call from now on.
+    pub fn read_at_a_time(&mut self, bytes: usize) {
+        self.at_a_time = bytes;
     }
 
     /// Writes all of `bytes`; fails if the other end is gone.
@@ -125,11 +131,15 @@ impl RawPipe {
     /// The next whole frame, length included; `None` if the other end closed first.
     pub fn next_frame(&mut self) -> Option<Vec<u8>> {
         let mut prefix = [0; 4];
-        self.stream.read_exact(&mut prefix).ok()?;
+        self.fill(&mut prefix)?;
         let mut frame = prefix.to_vec();
         frame.resize(4 + u32::from_le_bytes(prefix) as usize, 0);
-        self.stream.read_exact(&mut frame[4..]).ok()?;
+        self.fill(&mut frame[4..])?;
         Some(frame)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Option<()> {
+        bytes.chunks_mut(self.at_a_time).try_for_each(|some| self.stream.read_exact(some)).ok()
     }
 
     /// Reads hello and acknowledges it; returns hello.

@@ -1,7 +1,7 @@
 //! The tests: each starts a plugin process, sends it signals, and looks at how it ended.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Trial};
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
 
+use crate::common::process::Process;
 use crate::common::watched;
 use crate::plugin::{AGENT, ROLE};
 use crate::process::{INTERRUPT, Signal, TERMINATE, died_of, end, program, send};
@@ -56,7 +57,7 @@ pub(crate) fn run() -> ExitCode {
 
 /// A plugin process. It does not outlive its test.
 struct Plugin {
-    process: Child,
+    process: Process,
     lines: Receiver<String>,
 }
 
@@ -74,13 +75,9 @@ impl Plugin {
     }
 
     fn spawn(mut command: Command, role: &str, agent: &TestAgent) -> Self {
-        let mut process = command
-            .env(ROLE, role)
-            .env(AGENT, agent.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(process.stdout.take().unwrap());
+        command.env(ROLE, role).env(AGENT, agent.path()).stdout(Stdio::piped());
+        let mut process = Process::start(&mut command);
+        let output = BufReader::new(process.0.stdout.take().unwrap());
         let (send, lines) = mpsc::channel();
         thread::spawn(move || {
             output.lines().map_while(Result::ok).try_for_each(|line| send.send(line))
@@ -89,7 +86,7 @@ impl Plugin {
     }
 
     fn send(&mut self, signal: Signal) {
-        send(&mut self.process, signal);
+        send(&mut self.process.0, signal);
     }
 
     /// The next line that it prints.
@@ -111,7 +108,7 @@ impl Plugin {
         let over = self.lines.recv_timeout(PATIENCE);
         // The end of its output is its own.
         assert_eq!(over, Err(RecvTimeoutError::Disconnected));
-        self.process.wait().unwrap()
+        self.process.0.wait().unwrap()
     }
 
     fn succeeds(&mut self) {
@@ -121,7 +118,7 @@ impl Plugin {
 
 impl Drop for Plugin {
     fn drop(&mut self) {
-        end(&mut self.process);
+        end(&mut self.process.0);
     }
 }
 
