@@ -36,9 +36,13 @@
 //! # Features
 //!
 //! - `test-util` (off by default): `testing`, an agent in your test's own process.
+//! - `dev-agent` (off by default): the binary `wedr-dev-agent`, an agent to develop against.
 
 mod batch;
 mod deadline;
+#[cfg(feature = "dev-agent")]
+#[doc(hidden)]
+pub mod dev_agent;
 mod error;
 mod handshake;
 mod metadata;

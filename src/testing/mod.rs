@@ -62,3 +62,5 @@ pub use crate::wire::message::{Event, Hello, PluginMessage};
 pub use agent::TestAgent;
 pub use record::{Received, RecordedSession, SessionEnd};
 pub use script::Script;
+#[cfg(feature = "dev-agent")]
+pub(crate) use serve::{Host, accept_all, serve};

@@ -39,10 +39,9 @@ pub(crate) fn accept_all(
     loop {
         match listener.accept(&mut || (!stopped()).then(|| Deadline::after(SLICE))) {
             Ok(Some(pipe)) => opened(pipe),
-            Ok(None) => break,
             // Out of descriptors, say: what waits in the backlog is taken later.
             Err(_) if !stopped() => std::thread::sleep(SLICE),
-            Err(_) => break,
+            Ok(None) | Err(_) => break,
         }
     }
 }
