@@ -385,7 +385,12 @@ impl fmt::Display for Printable<'_> {
 
 /// At most 200 characters of `text`, with what was left out counted.
 pub(crate) fn shortened(text: &str) -> String {
-    match text.char_indices().nth(200) {
+    shortened_to(200, text)
+}
+
+/// At most `max` characters of `text`, with what was left out counted.
+pub(crate) fn shortened_to(max: usize, text: &str) -> String {
+    match text.char_indices().nth(max) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}… ({} bytes in all)", &text[..end], text.len()),
     }

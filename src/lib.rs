@@ -48,6 +48,7 @@
 //! # Features
 //!
 //! - `test-util` (off by default): `testing`, an agent in your test's own process.
+//! - `dev-agent` (off by default): the binary `wedr-dev-agent`, an agent to develop against.
 //!
 //! # Guides
 //!
@@ -59,6 +60,9 @@
 
 mod batch;
 mod deadline;
+#[cfg(feature = "dev-agent")]
+#[doc(hidden)]
+pub mod dev_agent;
 mod error;
 mod handshake;
 mod metadata;

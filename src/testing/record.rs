@@ -108,39 +108,15 @@ impl RecordedSession {
 
     /// How many numbers `seq` has skipped: events that the plugin had to refuse.
     pub fn missing_seqs(&self) -> u64 {
-        let last = self.received.iter().rev().find_map(|r| seq(&r.message));
-        let numbered = self.received.iter().filter(|r| seq(&r.message).is_some()).count() as u64;
+        let last = self.received.iter().rev().find_map(|r| r.message.seq());
+        let numbered = self.received.iter().filter(|r| r.message.seq().is_some()).count() as u64;
         last.map_or(0, |last| last + 1 - numbered)
     }
 
-    /// Keeps `message`, or says how it breaks the protocol.
-    pub(super) fn take(&mut self, message: PluginMessage, at: Instant) -> Result<(), String> {
-        match (message, &self.hello) {
-            (PluginMessage::Hello(hello), None) => self.hello = Some(hello),
-            (PluginMessage::Hello(_), Some(_)) => return Err("a second hello".into()),
-            (message, None) => return Err(format!("{message:?} before hello")),
-            (message, Some(_)) => {
-                let before = self.received.iter().rev().find_map(|r| seq(&r.message));
-                match (seq(&message), before) {
-                    (Some(seq), Some(before)) if seq <= before => {
-                        return Err(format!("seq {seq} after {before}"));
-                    }
-                    _ => self.received.push(Received { at, message }),
-                }
-            }
+    pub(super) fn keep(&mut self, message: PluginMessage) {
+        match message {
+            PluginMessage::Hello(hello) => self.hello = Some(hello),
+            message => self.received.push(Received { at: Instant::now(), message }),
         }
-        Ok(())
-    }
-
-    pub(super) fn said_goodbye(&self) -> bool {
-        self.received.last().is_some_and(|r| r.message == PluginMessage::Goodbye)
-    }
-}
-
-fn seq(message: &PluginMessage) -> Option<u64> {
-    match message {
-        PluginMessage::Event(event) => Some(event.seq),
-        PluginMessage::Heartbeat { seq } => Some(*seq),
-        _ => None,
     }
 }

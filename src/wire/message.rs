@@ -133,6 +133,16 @@ impl PluginMessage {
             schema_version: SCHEMA_VERSION,
         })
     }
+
+    /// Its place in the session's count, if it has one.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn seq(&self) -> Option<u64> {
+        match self {
+            Self::Event(event) => Some(event.seq),
+            Self::Heartbeat { seq } => Some(*seq),
+            Self::Hello(_) | Self::Goodbye => None,
+        }
+    }
 }
 
 /// The message that a body holds.
