@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -147,7 +147,7 @@ impl Drop for EmitsOnDrop<'_, '_> {
     }
 }
 
-impl<'a> Stage<'a> {
+impl Stage<'_> {
     fn body<'scope>(
         &'scope self,
         sink: &EventSink,
@@ -215,22 +215,33 @@ fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// For how long a thread of this process that had something to do did not get a processor, in
-/// all: what a deadline may be missed by on a busy machine.
+/// For how long in all a thread of this process that was to run did not get a processor: by so
+/// much may a deadline be missed on a busy machine.
 fn starved() -> Duration {
-    const NAP: Duration = Duration::from_millis(2);
-    static STARVED_NS: OnceLock<&'static AtomicU64> = OnceLock::new();
-    let ns = STARVED_NS.get_or_init(|| {
-        let ns: &AtomicU64 = Box::leak(Box::default());
+    static WITNESS: OnceLock<&'static Mutex<Witness>> = OnceLock::new();
+    let witness = WITNESS.get_or_init(|| {
+        let due = Instant::now() + NAP;
+        let witness: &_ = Box::leak(Box::new(Mutex::new(Witness { due, starved: Duration::ZERO })));
         thread::spawn(move || {
             loop {
-                let start = Instant::now();
                 thread::sleep(NAP);
-                let late = start.elapsed().saturating_sub(NAP);
-                ns.fetch_add(u64::try_from(late.as_nanos()).unwrap(), Ordering::Relaxed);
+                let mut witness = witness.lock();
+                let late = witness.due.elapsed();
+                witness.starved += late;
+                witness.due = Instant::now() + NAP;
             }
         });
-        ns
+        witness
     });
-    Duration::from_nanos(ns.load(Ordering::Relaxed))
+    let witness = witness.lock();
+    // The nap that has not ended counts as well: all threads may have stood still.
+    witness.starved + witness.due.elapsed()
 }
+
+/// A thread that naps, and sees how much later it wakes than it should.
+struct Witness {
+    due: Instant,
+    starved: Duration,
+}
+
+const NAP: Duration = Duration::from_millis(2);

@@ -87,7 +87,7 @@ fn schedules(seeds: Seeds) -> Result<(), Failed> {
                     let held = schedule(seed);
                     let mut tally = tally.lock();
                     match &held {
-                        Some(outcome) => tally.enter(outcome),
+                        Some((outcome, late)) => tally.enter(outcome, *late),
                         None => tally.violated = true,
                     }
                     if tally.violated {
@@ -106,13 +106,13 @@ fn schedules(seeds: Seeds) -> Result<(), Failed> {
 }
 
 /// Runs and checks one; `None` if something does not hold.
-fn schedule(seed: u64) -> Option<Outcome> {
+fn schedule(seed: u64) -> Option<(Outcome, Duration)> {
     let plan = Plan::draw(seed);
     let drawn = plan.clone();
     let check = move || {
         let outcome = session::run(&plan);
-        accounts::check(&plan, &outcome);
-        outcome
+        let late = accounts::check(&plan, &outcome);
+        (outcome, late)
     };
     let held = catch_unwind(AssertUnwindSafe(|| watched(check)));
     if held.is_err() {
@@ -138,12 +138,15 @@ struct Tally {
     turned_away: u64,
     flushes: u64,
     heartbeats: u64,
+    /// The most that `run` was later than its drain deadline.
+    latest: Duration,
     violated: bool,
 }
 
 impl Tally {
-    fn enter(&mut self, outcome: &Outcome) {
+    fn enter(&mut self, outcome: &Outcome, late: Duration) {
         self.schedules += 1;
+        self.latest = self.latest.max(late);
         self.killed += u64::from(outcome.times.agent_killed.is_some());
         self.panicked += u64::from(outcome.result.is_err());
         self.out_of_time += u64::from(matches!(outcome.result, Ok(Err(Error::Undelivered { .. }))));
