@@ -60,6 +60,13 @@ impl RawAgent {
         Self::at(format!(r"\\.\pipe\wedr-raw-{}-{count}", std::process::id()).into())
     }
 
+    /// One whose pipe belongs to `owner`, as security descriptors name it.
+    #[cfg(windows)]
+    pub fn owned_by(owner: &str) -> io::Result<Self> {
+        let path = PathBuf::from(format!(r"\\.\pipe\wedr-raw-{}-{owner}", std::process::id()));
+        Ok(Self { listener: Listener::bind_owned(&path, owner)?, path })
+    }
+
     /// One at `path`.
     #[cfg(windows)]
     pub fn at(path: PathBuf) -> Self {
@@ -90,11 +97,11 @@ impl RawAgent {
 
     /// The next connection, however long it takes.
     pub fn accept(&self) -> RawPipe {
-        let (stream, _) = self.listener.accept().expect("a connection");
-        RawPipe { stream, at_a_time: usize::MAX }
+        RawPipe { stream: self.listener.accept().expect("a connection").0, at_a_time: usize::MAX }
     }
 
-    /// Whether anybody has connected and was not accepted yet. Never waits.
+    /// Whether anybody has connected and was not accepted yet; on Windows, and is still there.
+    /// Never waits.
     pub fn was_connected_to(&self) -> bool {
         self.listener.set_nonblocking(true).expect("a live socket");
         let connected = self.listener.accept().is_ok();

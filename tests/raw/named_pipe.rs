@@ -6,16 +6,28 @@ use std::path::Path;
 use interprocess::os::windows::named_pipe::{
     DuplexPipeStream, PipeListener, PipeListenerOptions, pipe_mode,
 };
+use interprocess::os::windows::security_descriptor::SecurityDescriptor;
+use widestring::U16CString;
 
 pub type Stream = DuplexPipeStream<pipe_mode::Bytes>;
 
 pub struct Listener(PipeListener<pipe_mode::Bytes, pipe_mode::Bytes>);
 
 impl Listener {
-    /// With buffers like the agent's.
     pub fn bind(path: &Path) -> io::Result<Self> {
+        Self::with(path, None)
+    }
+
+    pub fn bind_owned(path: &Path, owner: &str) -> io::Result<Self> {
+        let descriptor = U16CString::from_str_truncate(format!("O:{owner}"));
+        Self::with(path, Some(SecurityDescriptor::deserialize(&descriptor)?))
+    }
+
+    /// With buffers like the agent's.
+    fn with(path: &Path, descriptor: Option<SecurityDescriptor>) -> io::Result<Self> {
         PipeListenerOptions::new()
             .path(path)
+            .security_descriptor(descriptor)
             .input_buffer_size_hint(64 << 10)
             .output_buffer_size_hint(64 << 10)
             .create_duplex()

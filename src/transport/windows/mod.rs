@@ -87,7 +87,8 @@ pub(crate) struct Pipe {
     file: Arc<OwnedHandle>,
     /// In the order they were posted, which is the order they complete in. They stand from before
     /// hello is written: the agent disconnects right after a reject, and what no read has taken
-    /// by then is discarded. Later they complete as soon as the other end closes.
+    /// by then is discarded. Later they complete as soon as the other end closes. Windows cancels
+    /// them when the thread that posted them ends: it must outlive the pipe.
     reads: VecDeque<Standing>,
     writing: Operation,
     arrival: Arrival,
