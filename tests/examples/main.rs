@@ -10,6 +10,7 @@ mod quickstart;
 mod service;
 mod tick;
 mod tokio;
+mod tune;
 
 use common::process::{PATIENCE, Plugin};
 #[cfg(unix)]
