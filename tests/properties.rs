@@ -11,8 +11,8 @@ use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 use wedr_plugin_sdk::testing::{Event, PluginMessage, Script, TestAgent};
 use wedr_plugin_sdk::{Error, EventSink};
 
-/// Low, so that it is often passed.
-const MAX_BODY: u64 = 20_000;
+/// Low, so that it is often passed, and beyond what is serialised in scratch memory.
+pub(crate) const MAX_BODY: u64 = 50_000;
 
 /// The body as `serde_json` writes it, with the longest `seq` there is.
 fn body(kind: &str, ts_unix_ns: u64, payload: &Tree) -> serde_json::Result<String> {

@@ -7,6 +7,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::MAX_BODY;
+
 #[derive(Debug, Clone)]
 pub(crate) enum Tree {
     Unit,
@@ -81,6 +83,8 @@ pub(crate) fn trees() -> impl Strategy<Value = Tree> {
     });
     prop_oneof![
         4 => tree.clone(),
+        // About as long as a session takes: the rest of a body is some 100 bytes.
+        1 => (1..300_usize).prop_map(|less| Tree::Text("x".repeat(MAX_BODY as usize - less))),
         // About as deep as the agent's parser goes.
         1 => (tree, 115..130_usize, any::<bool>()).prop_map(|(inner, levels, in_lists)| {
             (0..levels).fold(inner, |inner, level| match level % 2 {
@@ -92,7 +96,8 @@ pub(crate) fn trees() -> impl Strategy<Value = Tree> {
 }
 
 fn leaves() -> impl Strategy<Value = Tree> {
-    let texts = prop_oneof![20 => ".{0,40}", 1 => "[x\"\\x00é]{5000,15000}"];
+    let long = (".{1,20}", 0..3_000_usize).prop_map(|(part, times)| part.repeat(times));
+    let texts = prop_oneof![20 => ".{0,40}".boxed(), 1 => long.boxed()];
     prop_oneof![
         Just(Tree::Unit),
         Just(Tree::Nothing),
