@@ -89,10 +89,11 @@ impl Said {
             (PluginMessage::Hello(_), true) => return Err("a second hello".into()),
             (message, false) => return Err(format!("{message:?} before hello")),
             (message, true) => {
-                if let (Some(seq), Some(before)) = (message.seq(), self.last_seq)
-                    && seq <= before
-                {
-                    return Err(format!("seq {seq} after {before}"));
+                match (message.seq(), self.last_seq) {
+                    (Some(seq), Some(before)) if seq <= before => {
+                        return Err(format!("seq {seq} after {before}"));
+                    }
+                    _ => {}
                 }
                 self.last_seq = message.seq().or(self.last_seq);
                 self.events += usize::from(matches!(message, PluginMessage::Event(_)));
@@ -100,12 +101,6 @@ impl Said {
             }
         }
         Ok(())
-    }
-}
-
-impl From<io::Error> for SessionEnd {
-    fn from(_: io::Error) -> Self {
-        Self::Disconnected { mid_frame: false }
     }
 }
 
@@ -232,9 +227,10 @@ impl<H: Host> Serving<'_, H> {
 
     fn write(&mut self, mut bytes: &[u8]) -> Result<(), SessionEnd> {
         while !bytes.is_empty() {
-            match self.pipe.write(bytes, &mut patience(self.host))? {
-                0 => return Err(SessionEnd::ByAgent),
-                written => bytes = &bytes[written..],
+            match self.pipe.write(bytes, &mut patience(self.host)) {
+                Ok(0) => return Err(SessionEnd::ByAgent),
+                Ok(written) => bytes = &bytes[written..],
+                Err(_) => return Err(SessionEnd::Disconnected { mid_frame: false }),
             }
         }
         Ok(())
