@@ -154,7 +154,8 @@ fn the_page_shows_every_error_as_main_prints_it() {
 
 #[test]
 fn every_variant_and_every_reason_has_a_heading() {
-    let source = fs::read_to_string("src/error.rs").unwrap();
+    let [source, reasons] =
+        ["mod", "reject"].map(|file| fs::read_to_string(format!("src/error/{file}.rs")).unwrap());
     let variants =
         source.split_once("pub enum Error {\n").unwrap().1.split_once("\n}\n").unwrap().0;
     let variants = variants.lines().filter_map(|line| {
@@ -162,7 +163,7 @@ fn every_variant_and_every_reason_has_a_heading() {
         Some(name.split([',', '(', ' ']).next().unwrap().to_owned())
     });
     let reasons =
-        source.split_once("\nreject_reasons! {\n").unwrap().1.split_once("\n}\n").unwrap().0;
+        reasons.split_once("\nreject_reasons! {\n").unwrap().1.split_once("\n}\n").unwrap().0;
     let reasons = reasons.lines().filter_map(|line| {
         let wire = line.split_once(" = \"")?.1.split_once('"')?.0;
         Some(format!("Rejected: {wire}"))

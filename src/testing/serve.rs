@@ -1,6 +1,5 @@
 //! The agent's side of one session.
 
-use std::io;
 use std::time::Duration;
 
 use super::record::SessionEnd;
