@@ -1,7 +1,7 @@
 //! How Ctrl+C gets to a plugin process: it has a console of its own, which it shares with a
 //! process that presses it, as the agent shares its own with the plugins that it launched.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::windows::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -33,7 +33,7 @@ pub(crate) fn program() -> Command {
 }
 
 pub(crate) fn send(process: &mut Child, _: Signal) {
-    process.stdin.as_mut().expect("it is told to press").write_all(b"c").unwrap();
+    process.stdin.as_mut().expect("it is told to press").write_all(b"press\n").unwrap();
 }
 
 pub(crate) fn died_of(status: ExitStatus, _: Signal) -> bool {
@@ -47,7 +47,7 @@ pub(crate) fn end(process: &mut Child) {
     let _ = process.wait();
 }
 
-/// Presses Ctrl+C for every byte of its input, until the plugin beside it has ended. Returns at
+/// Presses Ctrl+C for every line of its input, until the plugin beside it has ended. Returns at
 /// once in any other process.
 pub(crate) fn press_if_told_to() {
     if std::env::var_os(PRESSES).is_none() {
@@ -59,7 +59,7 @@ pub(crate) fn press_if_told_to() {
     let mut plugin = Command::new(this).env_remove(PRESSES).stdin(Stdio::null()).spawn().unwrap();
     let (told, presses) = mpsc::channel();
     thread::spawn(move || {
-        std::io::stdin().bytes().map_while(Result::ok).try_for_each(|_| told.send(()))
+        std::io::stdin().lines().map_while(Result::ok).try_for_each(|_| told.send(()))
     });
     loop {
         match presses.recv_timeout(Duration::from_millis(20)) {

@@ -233,10 +233,11 @@ fn an_agent_that_writes_nothing_says_nothing_and_is_not_gone() {
 fn what_is_pending_when_it_is_dropped_leaves_no_handle_and_no_memory() {
     watched(|| {
         const ROUNDS: usize = 300;
+        let large = vec![b'x'; BUFFER];
         let mut numbers = Vec::with_capacity(ROUNDS);
         for _ in 0..ROUNDS {
             let ((mut plugin, agent), made) = measured(pair);
-            plugin.writing.start_write(&[b'x'; BUFFER]).unwrap();
+            plugin.writing.start_write(&large).unwrap();
             numbers.push(plugin.file.as_raw_handle().addr());
             let ((), dropped) = measured(|| drop((plugin, agent)));
             assert_eq!(made + dropped, 0, "bytes");
