@@ -6,6 +6,7 @@ mod raw;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -64,10 +65,14 @@ fn variant_of(error: &Error) -> &'static str {
     }
 }
 
-/// The page's texts.
 fn page() -> Texts {
+    texts_of(PAGE)
+}
+
+/// The texts that a page shows.
+fn texts_of(page: impl AsRef<Path>) -> Texts {
     let mut texts = Texts::default();
-    let page = fs::read_to_string(PAGE).unwrap();
+    let page = fs::read_to_string(page).unwrap();
     let mut heading = "";
     let mut text: Option<String> = None;
     for line in page.lines() {
@@ -179,6 +184,18 @@ fn every_variant_and_every_reason_has_a_heading() {
     }
 }
 
+#[test]
+fn other_pages_quote_the_errors_as_they_are() {
+    let known: Vec<_> = page().0.into_iter().map(|(_, text)| text).collect();
+    let pages = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path());
+    let texts = pages.filter(|path| path.is_file()).flat_map(|path| texts_of(path).0);
+    let quoted: Vec<_> = texts.filter(|(_, text)| text.starts_with("Error: ")).collect();
+    assert!(quoted.len() > known.len(), "no other page quotes an error");
+    for (heading, text) in quoted {
+        assert!(known.contains(&text), "under {heading}: {text}{PAGE} has no such error");
+    }
+}
+
 /// Runs what ends before there is a session.
 fn failure(runner: Runner, metadata: Metadata) -> Error {
     runner.run_with(metadata, |_, _| panic!("the body ran")).unwrap_err()
@@ -233,7 +250,7 @@ fn opening(texts: &mut Texts) {
     let agent = RawAgent::start();
     let folder = agent.path().parent().unwrap();
     let on_the_page = "/run/wazabiedr/plugin.sock";
-    let mut add = |heading: &str, runner: Runner, path: &std::path::Path| {
+    let mut add = |heading: &str, runner: Runner, path: &Path| {
         let error = failure(runner.pipe_path(path), metadata());
         texts.add_with(heading, &error, &[(&path.display().to_string(), on_the_page)]);
     };
