@@ -34,8 +34,8 @@ fn main() -> Result<()> {
 
 fn watch(folder: &Path, sink: &EventSink, ctx: &SessionContext) -> Result<()> {
     let (fail, failure) = mpsc::channel();
-    let (to_emit, to_end) = (sink.clone(), ctx.shutdown_handle());
-    let called = move |change: notify::Result<notify::Event>| match report(&to_emit, change) {
+    let (to_emit, to_end, path) = (sink.clone(), ctx.shutdown_handle(), folder.to_owned());
+    let called = move |change| match report(change, &path, &to_emit) {
         // The session counts what it refuses.
         Ok(()) | Err(Error::QueueFull) => {}
         Err(other) => {
@@ -48,8 +48,15 @@ fn watch(folder: &Path, sink: &EventSink, ctx: &SessionContext) -> Result<()> {
     let mut watcher = notify::recommended_watcher(called).map_err(unwatchable)?;
     watcher.watch(folder, RecursiveMode::NonRecursive).map_err(unwatchable)?;
     let started = json!({ "folder": folder.to_string_lossy() });
-    sink.event("folder.start").emit_timeout(&started, ROUND)?;
+    let result = sink.event("folder.start").emit_timeout(&started, ROUND);
+    let result = result.and_then(|()| report_drops(sink, ctx));
+    drop(watcher);
+    // If the callback failed, all else comes of that.
+    failure.try_recv().map_or(result, Err)
+}
 
+/// Until the shutdown. This thread may wait.
+fn report_drops(sink: &EventSink, ctx: &SessionContext) -> Result<()> {
     let mut reported = 0;
     while !ctx.is_shutting_down() {
         ctx.sleep(ROUND);
@@ -57,25 +64,27 @@ fn watch(folder: &Path, sink: &EventSink, ctx: &SessionContext) -> Result<()> {
         if refused > reported {
             eprintln!("callback: {refused} events dropped so far: the agent reads too slowly");
             let payload = json!({ "count": refused - reported });
-            // This thread may wait. If there is no room in time, the next round says it.
             match sink.event("folder.dropped").emit_timeout(&payload, ROUND) {
                 Ok(()) => reported = refused,
+                // The next round says it.
                 Err(Error::QueueFull) => {}
                 Err(other) => return Err(other),
             }
         }
     }
-    drop(watcher);
-    failure.try_recv().map_or(Ok(()), Err)
+    Ok(())
 }
 
 /// On the watcher's thread.
-fn report(sink: &EventSink, change: notify::Result<notify::Event>) -> Result<()> {
+fn report(change: notify::Result<notify::Event>, folder: &Path, sink: &EventSink) -> Result<()> {
     let change = change.map_err(|e| {
         Error::plugin(format!("the watch of the folder broke: {e}; see the cause, and start again"))
     })?;
     if change.kind.is_access() {
         return Ok(());
+    }
+    if change.kind.is_remove() && change.paths.iter().any(|path| path == folder) {
+        return Err(cannot_watch(folder, notify::Error::path_not_found()));
     }
     let paths: Vec<_> = change.paths.iter().map(|path| path.to_string_lossy()).collect();
     let what = format!("{:?}", change.kind);

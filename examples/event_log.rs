@@ -68,11 +68,15 @@ mod event_log {
                 channel.display()
             ))
         })?;
-        sink.emit("event_log.start", json!({ "channel": channel.to_string_lossy() }))?;
-        ctx.wait_for_shutdown();
+        let started = json!({ "channel": channel.to_string_lossy() });
+        let result = sink.emit("event_log.start", started);
+        if result.is_ok() {
+            ctx.wait_for_shutdown();
+        }
         // SAFETY: the handle is the one that `subscribe` returned, and is used no more.
         unsafe { EvtClose(subscription) };
-        failure.try_recv().map_or(Ok(()), Err)
+        // If the callback failed, all else comes of that.
+        failure.try_recv().map_or(result, Err)
     }
 
     /// What the callback needs.

@@ -75,3 +75,15 @@ fn callback_says_what_it_cannot_watch() {
         fails(plugin, 1, &format!("Error: cannot watch {}: ", none.display()));
     });
 }
+
+/// On Windows a folder that is watched stays until the watch ends.
+#[cfg(unix)]
+#[test]
+fn callback_ends_with_its_folder() {
+    watched(|| {
+        let folder = TempDir::new().unwrap();
+        let (_agent, plugin) = started(Script::new(), &folder);
+        fs::remove_dir(folder.path()).unwrap();
+        fails(plugin, 1, &format!("Error: cannot watch {}: ", folder.path().display()));
+    });
+}

@@ -8,6 +8,7 @@ mod execd;
 mod poll;
 mod quickstart;
 mod service;
+mod table;
 mod tick;
 mod tokio;
 mod tune;

@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 
@@ -66,6 +66,8 @@ fn tokio_ends_with_the_agent_and_drops_its_connections() {
         writeln!(connection, "a line").unwrap();
         events(&agent, |events| events.len() == 1);
         ends_with_the_agent(plugin, &agent);
+        // Closed, or reset.
+        assert_eq!(connection.read(&mut [0]).unwrap_or(0), 0);
     });
 }
 
