@@ -253,9 +253,9 @@ impl Runner {
     ///
     /// # Processes
     ///
-    /// The process must outlast the session. [`std::process::exit`], or a return from `main` while
-    /// the session runs on another thread, ends it without a goodbye: what is queued is lost, and
-    /// counted nowhere. To the agent the plugin was killed.
+    /// The process must outlast the session. [`std::process::exit`], an abort, or a return from
+    /// `main` while the session runs on another thread, ends it without a goodbye: what is queued
+    /// is lost, and counted nowhere. To the agent the plugin was killed.
     ///
     /// Forking during a session is not supported: the child has the queue but no writer. There
     /// `emit` returns `Ok` until the queue is full, and then waits forever; nothing is ever sent,
