@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     /// The agent closes after so many events.
     pub(crate) close_after: Option<usize>,
     /// The agent is a process of its own, which can be stopped and killed.
+    /// Whether the agent says something after its answer.
+    pub(crate) talks: bool,
     pub(crate) in_child: bool,
     pub(crate) body: Body,
     /// For each producer, how many things it does; each draws them from a seed of its own.
@@ -69,6 +71,7 @@ impl Plan {
         let max_body = one_of(rng, &[1 << 20, 1 << 20, 4096]);
         let in_child = rng.u32(0..4) == 0 && cfg!(unix);
         let close_after = (rng.u32(0..6) == 0).then(|| rng.usize(0..400));
+        let talks = rng.u32(0..12) == 0;
         let producers = up_to(rng, 16);
         let most_things = one_of(rng, &[3, 100, 1_000, 5_000]);
         Self {
@@ -81,8 +84,9 @@ impl Plan {
                 .map(Duration::from_millis),
             drain_timeout: one_of(rng, &[0, 5, 40, 200, 200, 1_000].map(Duration::from_millis)),
             max_body,
-            script: script(rng, max_body, close_after, in_child),
+            script: script(rng, max_body, close_after, in_child, talks),
             close_after,
+            talks,
             in_child,
             body: body(rng),
             producers: (0..producers).map(|_| rng.usize(1..=most_things)).collect(),
@@ -99,7 +103,13 @@ impl Plan {
     }
 }
 
-fn script(rng: &mut Rng, max_body: usize, close_after: Option<usize>, in_child: bool) -> Script {
+fn script(
+    rng: &mut Rng,
+    max_body: usize,
+    close_after: Option<usize>,
+    in_child: bool,
+    talks: bool,
+) -> Script {
     let mut script = Script::new().max_payload_bytes(max_body as u64);
     // One in a child is stopped by a signal instead.
     if !in_child && rng.bool() {
@@ -114,7 +124,7 @@ fn script(rng: &mut Rng, max_body: usize, close_after: Option<usize>, in_child: 
     if rng.u32(0..12) == 0 {
         script = script.stay_after_goodbye();
     }
-    if rng.u32(0..12) == 0 {
+    if talks {
         script = script.send_after_ack(vec![b'x'; rng.usize(1..50_000)]);
     }
     script
