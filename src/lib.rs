@@ -40,6 +40,9 @@
 mod batch;
 mod deadline;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod metadata;
 mod queue;
