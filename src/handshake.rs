@@ -89,7 +89,8 @@ pub(crate) fn shake_hands(
     }
 }
 
-fn terms(body: &[u8]) -> Result<Terms> {
+/// What the agent's answer says.
+pub(crate) fn terms(body: &[u8]) -> Result<Terms> {
     match from_body(body) {
         Ok(AgentMessage::HelloAck(ack)) => Ok(ack.into()),
         Ok(AgentMessage::Reject { reason }) => {

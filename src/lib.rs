@@ -64,6 +64,9 @@ mod deadline;
 #[doc(hidden)]
 pub mod dev_agent;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod metadata;
 mod queue;

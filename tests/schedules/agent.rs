@@ -57,7 +57,7 @@ impl Agent {
         if plan.in_child {
             return Self::Child(child::Child::start(plan.seed));
         }
-        Self::Here(TestAgent::with(plan.script.clone()).unwrap())
+        Self::Here(TestAgent::with(plan.script()).unwrap())
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -121,7 +121,7 @@ pub(crate) mod child {
     /// The child's `main`: it says its path, then every message as it comes, then the end.
     pub(crate) fn play(seed: &str) {
         let plan = Plan::draw(seed.parse().unwrap());
-        let agent = TestAgent::with(plan.script).unwrap();
+        let agent = TestAgent::with(plan.script()).unwrap();
         println!("{}", agent.path().display());
         let mut said = 0;
         let mut over = None;

@@ -17,12 +17,15 @@ pub(crate) struct Plan {
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) drain_timeout: Duration,
     pub(crate) max_body: usize,
-    pub(crate) script: Script,
+    /// The agent stops reading after so many events, until it is told to resume.
+    pub(crate) stop_reading_after: Option<usize>,
     /// The agent closes after so many events.
     pub(crate) close_after: Option<usize>,
+    pub(crate) read_slowly: Option<u32>,
+    pub(crate) stays_after_goodbye: bool,
+    /// How many bytes the agent sends after its acknowledgement.
+    pub(crate) sent_after_ack: usize,
     /// The agent is a process of its own, which can be stopped and killed.
-    /// Whether the agent says something after its answer.
-    pub(crate) talks: bool,
     pub(crate) in_child: bool,
     pub(crate) body: Body,
     /// For each producer, how many things it does; each draws them from a seed of its own.
@@ -68,10 +71,7 @@ pub(crate) enum Act {
 impl Plan {
     pub(crate) fn draw(seed: u64) -> Self {
         let rng = &mut Rng::with_seed(seed);
-        let max_body = one_of(rng, &[1 << 20, 1 << 20, 4096]);
-        let in_child = rng.u32(0..4) == 0 && cfg!(unix);
-        let close_after = (rng.u32(0..6) == 0).then(|| rng.usize(0..400));
-        let talks = rng.u32(0..12) == 0;
+        let in_child = one_in(rng, 4) && cfg!(unix);
         let producers = up_to(rng, 16);
         let most_things = one_of(rng, &[3, 100, 1_000, 5_000]);
         Self {
@@ -83,10 +83,13 @@ impl Plan {
             heartbeat: one_of(rng, &[None, Some(1), Some(5), Some(30_000)])
                 .map(Duration::from_millis),
             drain_timeout: one_of(rng, &[0, 5, 40, 200, 200, 1_000].map(Duration::from_millis)),
-            max_body,
-            script: script(rng, max_body, close_after, in_child, talks),
-            close_after,
-            talks,
+            max_body: one_of(rng, &[1 << 20, 1 << 20, 4096]),
+            // One in a child is stopped by a signal instead.
+            stop_reading_after: (!in_child && rng.bool()).then(|| up_to(rng, 256) - 1),
+            close_after: one_in(rng, 6).then(|| rng.usize(0..400)),
+            read_slowly: one_in(rng, 6).then(|| one_of(rng, &[1 << 20, 4 << 20, 32 << 20])),
+            stays_after_goodbye: one_in(rng, 12),
+            sent_after_ack: if one_in(rng, 12) { rng.usize(1..50_000) } else { 0 },
             in_child,
             body: body(rng),
             producers: (0..producers).map(|_| rng.usize(1..=most_things)).collect(),
@@ -96,38 +99,29 @@ impl Plan {
         }
     }
 
+    /// How the agent behaves.
+    pub(crate) fn script(&self) -> Script {
+        let mut script = Script::new().max_payload_bytes(self.max_body as u64);
+        if let Some(events) = self.stop_reading_after {
+            script = script.stop_reading_after(events);
+        }
+        if let Some(events) = self.close_after {
+            script = script.close_after(events);
+        }
+        if let Some(bytes_per_sec) = self.read_slowly {
+            script = script.read_slowly(bytes_per_sec);
+        }
+        if self.stays_after_goodbye {
+            script = script.stay_after_goodbye();
+        }
+        script.send_after_ack(vec![b'x'; self.sent_after_ack])
+    }
+
     /// Whether the agent may leave a session that is not over.
     pub(crate) fn agent_may_leave(&self) -> bool {
         let leaves = |(_, act): &(_, Act)| matches!(act, Act::Disconnect | Act::Kill);
         self.close_after.is_some() || self.acts.iter().any(leaves)
     }
-}
-
-fn script(
-    rng: &mut Rng,
-    max_body: usize,
-    close_after: Option<usize>,
-    in_child: bool,
-    talks: bool,
-) -> Script {
-    let mut script = Script::new().max_payload_bytes(max_body as u64);
-    // One in a child is stopped by a signal instead.
-    if !in_child && rng.bool() {
-        script = script.stop_reading_after(up_to(rng, 256) - 1);
-    }
-    if let Some(events) = close_after {
-        script = script.close_after(events);
-    }
-    if rng.u32(0..6) == 0 {
-        script = script.read_slowly(one_of(rng, &[1 << 20, 4 << 20, 32 << 20]));
-    }
-    if rng.u32(0..12) == 0 {
-        script = script.stay_after_goodbye();
-    }
-    if talks {
-        script = script.send_after_ack(vec![b'x'; rng.usize(1..50_000)]);
-    }
-    script
 }
 
 fn body(rng: &mut Rng) -> Body {
@@ -167,6 +161,10 @@ fn acts(rng: &mut Rng, in_child: bool) -> Vec<(Duration, Act)> {
         acts.push((part_of(rng, Duration::from_millis(20)), goes_on));
     }
     acts
+}
+
+fn one_in(rng: &mut Rng, chances: u32) -> bool {
+    rng.u32(..chances) == 0
 }
 
 pub(crate) fn one_of<T: Clone>(rng: &mut Rng, choices: &[T]) -> T {
