@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -61,6 +62,37 @@ fn from_eight_threads_in_a_flood_each_sees_its_own_events_sent() {
 }
 
 #[test]
+fn in_a_flood_that_does_not_end_it_returns_all_the_same() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        let accepted = AtomicU64::new(0);
+        let enough = AtomicBool::new(false);
+        runner(&agent)
+            .channel_capacity(64)
+            .run_with(metadata(), |sink, _| {
+                thread::scope(|scope| {
+                    for _ in 0..8 {
+                        scope.spawn(|| {
+                            while !enough.load(Ordering::Relaxed) {
+                                sink.emit("test.flood", json!({})).unwrap();
+                                accepted.fetch_add(1, Ordering::Relaxed);
+                            }
+                        });
+                    }
+                    for _ in 0..50 {
+                        let before = accepted.load(Ordering::Relaxed);
+                        sink.flush(LIMIT).unwrap();
+                        assert!(sink.stats().sent >= before);
+                    }
+                    enough.store(true, Ordering::Relaxed);
+                });
+                Ok(())
+            })
+            .unwrap();
+    });
+}
+
+#[test]
 fn with_a_stalled_agent_it_times_out_and_the_events_still_arrive() {
     watched(|| {
         let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();
@@ -72,8 +104,15 @@ fn with_a_stalled_agent_it_times_out_and_the_events_still_arrive() {
                 while sink.event("test.n").try_emit(&json!("x".repeat(200))).is_ok() {
                     accepted += 1;
                 }
-                let flushed = sink.flush(SHORT);
-                assert!(matches!(flushed, Err(Error::FlushTimeout(SHORT))), "{flushed:?}");
+                thread::scope(|scope| {
+                    for _ in 0..8 {
+                        scope.spawn(|| {
+                            let flushed = sink.flush(SHORT);
+                            let timed_out = matches!(flushed, Err(Error::FlushTimeout(SHORT)));
+                            assert!(timed_out, "{flushed:?}");
+                        });
+                    }
+                });
                 agent.resume();
                 sink.flush(LIMIT)
             })

@@ -153,46 +153,11 @@ fn the_macro_takes_a_name_however_it_is_written() {
     propagated().unwrap();
 }
 
-/// Programs of another package than this one. They are compiled with the library that this test
-/// was built with, which takes a compiler that works for the machine the test runs on.
+/// Programs of another package than this one.
 #[cfg(unix)]
 mod elsewhere {
+    use super::common::rustc::compile;
     use super::*;
-    use std::fs;
-    use std::path::{Path, PathBuf};
-    use std::time::SystemTime;
-
-    /// Compiles `main` as a program of version 9.8.7 of some package.
-    fn compile(main: &str, folder: &Path) -> (PathBuf, Output) {
-        let source = folder.join("main.rs");
-        let program = folder.join("main");
-        fs::write(&source, main).unwrap();
-        let built = env::current_exe().unwrap();
-        let libraries = built.parent().unwrap();
-        let output = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-            .args(["--edition", "2024", "--crate-name", "elsewhere"])
-            .arg("--extern")
-            .arg(format!("wedr_plugin_sdk={}", newest_library(libraries).display()))
-            .arg("-L")
-            .arg(format!("dependency={}", libraries.display()))
-            .arg("-o")
-            .args([&program, &source])
-            .env("CARGO_PKG_VERSION", "9.8.7")
-            .output()
-            .expect("a Rust compiler");
-        (program, output)
-    }
-
-    /// The SDK as it was built last: there may be others, with other features or out of date.
-    fn newest_library(folder: &Path) -> PathBuf {
-        let built = |path: &PathBuf| -> SystemTime { path.metadata().unwrap().modified().unwrap() };
-        let is_the_sdk = |path: &PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("libwedr_plugin_sdk-") && name.ends_with(".rlib")
-        };
-        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        files.filter(is_the_sdk).max_by_key(built).expect("the library that this test uses")
-    }
 
     #[test]
     fn the_version_is_the_callers() {
@@ -204,7 +169,7 @@ mod elsewhere {
         "#;
         watched(move || {
             let folder = tempfile::tempdir().unwrap();
-            let (program, output) = compile(main, folder.path());
+            let (program, output) = compile(main, "9.8.7", folder.path());
             assert!(output.status.success(), "{}", all(&output));
             let output = Command::new(program).env(ID, "8f0c").output().unwrap();
             assert_eq!(stdout(&output), "8f0c|9.8.7|acme-tick", "{}", all(&output));
@@ -221,7 +186,7 @@ mod elsewhere {
                 ("7", "mismatched types"),
             ] {
                 let main = format!("fn main() {{ wedr_plugin_sdk::metadata!({arguments}); }}");
-                let (_, output) = compile(&main, folder.path());
+                let (_, output) = compile(&main, "9.8.7", folder.path());
                 assert!(!output.status.success(), "metadata!({arguments}) compiles");
                 assert!(all(&output).contains(says), "{}", all(&output));
             }

@@ -6,35 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::{LIMIT, metadata, runner, watched};
+use common::{LIMIT, fill, metadata, runner, stalled_agent, watched};
 use serde_json::json;
-use wedr_plugin_sdk::testing::{PluginMessage, RecordedSession, Script, SessionEnd, TestAgent};
+use wedr_plugin_sdk::testing::{PluginMessage, RecordedSession, SessionEnd, TestAgent};
 use wedr_plugin_sdk::{Error, EventSink, Overflow, Runner, SessionReport};
 
 const CAPACITY: usize = 16;
 
-/// An agent that reads one event and then nothing until it is resumed.
-fn stalled_agent() -> TestAgent {
-    TestAgent::with(Script::new().stop_reading_after(1)).unwrap()
-}
-
 fn small_queue(agent: &TestAgent, overflow: Overflow) -> Runner {
     runner(agent).channel_capacity(CAPACITY).overflow(overflow).drain_timeout(LIMIT)
-}
-
-/// Emits until the pipe, the writer's hand and the queue are full; returns how many went in.
-fn fill(sink: &EventSink) -> u64 {
-    let filler = json!({ "filler": "x".repeat(100) });
-    for n in 0.. {
-        // Room for a moment is none: what the writer takes next makes it.
-        let patient = Duration::from_millis(300);
-        match sink.event("test.filler").emit_timeout(&filler, patient) {
-            Ok(()) => {}
-            Err(Error::QueueFull) => return n,
-            Err(other) => panic!("{other}"),
-        }
-    }
-    unreachable!("the pipe has an end")
 }
 
 fn reported(runner: Runner) -> (Runner, mpsc::Receiver<SessionReport>) {

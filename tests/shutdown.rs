@@ -1,13 +1,15 @@
 //! A session ends in order and in bounded time, from wherever and whenever it is asked to.
 
 mod common;
+mod raw;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LIMIT, metadata, runner, watched};
+use common::{LIMIT, fill, metadata, runner, session, stalled_agent, watched};
+use raw::RawAgent;
 use serde_json::json;
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
 use wedr_plugin_sdk::{
@@ -22,11 +24,6 @@ const SLACK: Duration = Duration::from_millis(250);
 /// keeps the same promises: the test proves less then, and does not fail.
 const TO_GET_THERE: Duration = Duration::from_millis(50);
 
-/// An agent that acknowledges hello, and reads no event before it is told to resume.
-fn stalled_agent() -> TestAgent {
-    TestAgent::with(Script::new().stop_reading_after(0)).unwrap()
-}
-
 /// Has `runner` send its report here.
 fn reporting(runner: Runner) -> (Runner, Receiver<SessionReport>) {
     let (send, reports) = mpsc::channel();
@@ -34,36 +31,11 @@ fn reporting(runner: Runner) -> (Runner, Receiver<SessionReport>) {
     (runner, reports)
 }
 
-/// Runs a session; returns what `run` said and what was reported.
-fn session<F>(runner: Runner, body: F) -> (Result<()>, SessionReport)
-where
-    F: FnOnce(&EventSink, &SessionContext) -> Result<()>,
-{
-    let (runner, reports) = reporting(runner);
-    let result = runner.run_with(metadata(), body);
-    (result, reports.try_recv().expect("a report was made"))
-}
-
 /// Runs a session whose body panics with `payload`; returns the panic that leaves `run`.
 fn session_that_panics(runner: Runner, payload: &'static str) -> &'static str {
     let run = || runner.run_with(metadata(), |_, _| panic_any(payload));
     let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("the panic goes on");
     *panic.downcast().expect("the payload is intact")
-}
-
-/// Emits to a stalled agent until neither the pipe nor the queue takes more; returns how many
-/// events were accepted.
-fn fill(sink: &EventSink) -> u64 {
-    let payload = "x".repeat(4096);
-    for accepted in 0.. {
-        let event = sink.event("test.fill");
-        match event.emit_timeout(&payload, Duration::from_millis(200)) {
-            Ok(()) => {}
-            Err(Error::QueueFull) => return accepted,
-            Err(other) => panic!("{other}"),
-        }
-    }
-    unreachable!("the counter does not end")
 }
 
 /// Asks for the shutdown while this thread is in `wait`; returns how long that outlasted it.
@@ -633,25 +605,18 @@ fn an_agent_that_stays_after_goodbye_holds_run_up_for_a_second_at_most() {
     });
 }
 
-#[cfg(unix)]
 #[test]
 fn an_agent_that_closes_after_the_shutdown_does_not_make_the_handshake_fail() {
-    use std::io::Read;
     watched(|| {
         for _ in 0..20 {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("agent.sock");
-            let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-            let runner = Runner::new().pipe_path(&path).install_signal_handler(false);
+            let agent = RawAgent::start();
+            let runner = agent.runner();
             let handle = runner.shutdown_handle();
             let run = || runner.run_with(metadata(), |_, _| unreachable!("the body must not run"));
             thread::scope(|scope| {
                 let running = scope.spawn(run);
-                let (mut connection, _) = listener.accept().unwrap();
-                // Something of hello.
-                connection.read_exact(&mut [0; 8]).unwrap();
-                let mut rest = [0; 4096];
-                let _ = connection.read(&mut rest).unwrap();
+                let mut connection = agent.accept();
+                connection.next_frame().expect("hello");
                 handle.shutdown();
                 drop(connection);
                 running.join().unwrap().unwrap();

@@ -1,7 +1,7 @@
-//! The house keeps its floors: a module imports only from those below its own, as
-//! docs/architecture.md has them.
+//! What pages say is so: docs/architecture.md of the floors, docs/reliability.md of the tests; and
+//! their links lead somewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -73,4 +73,109 @@ fn modules_import_from_floors_below_their_own() {
         assert!(seen.contains(module), "{module} is in the table and not in src");
     }
     assert!(seen.len() > 50, "only {} imports were found", seen.len());
+}
+
+/// A page's lines outside its code blocks.
+fn prose(page: &str) -> impl Iterator<Item = &str> {
+    let mut in_code = false;
+    page.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        in_code ^= fence;
+        !in_code && !fence
+    })
+}
+
+/// Where the links in a page lead: what stands in `](…)`.
+fn links(page: &str) -> Vec<&str> {
+    let ends = prose(page).flat_map(|line| line.split("](").skip(1));
+    ends.map(|rest| rest.split(')').next().unwrap()).collect()
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = prose(page).filter(|line| line.starts_with('#'));
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    headings
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase())
+        .map(|title| title.chars().filter(kept).collect::<String>().replace(' ', "-"))
+        .collect()
+}
+
+#[test]
+fn the_pages_links_lead_to_files_and_headings_that_exist() {
+    let docs = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path());
+    let pages =
+        docs.chain(["README.md".into(), "CHANGELOG.md".into(), "tests/vectors/README.md".into()]);
+    let mut followed = 0;
+    for page in pages.filter(|path| path.extension().is_some_and(|e| e == "md")) {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{}: there is no {file}", page.display());
+            let there = || anchors(&fs::read_to_string(&target).unwrap());
+            assert!(
+                anchor.is_empty() || there().iter().any(|heading| heading == anchor),
+                "{}: {} has no heading #{anchor}",
+                page.display(),
+                target.display()
+            );
+            followed += 1;
+        }
+    }
+    assert!(followed > 20, "only {followed} links were found");
+}
+
+/// The names of the tests in a source.
+fn tests(source: &str) -> BTreeSet<&str> {
+    fn function(line: &str) -> Option<&str> {
+        line.split_once("fn ")?.1.split(['(', '<']).next()
+    }
+    if source.contains("Trial") {
+        // Any function may be a trial, which may have a name of its own. The compiler sees to it
+        // that none is left out.
+        let names = source.split('"').skip(1).step_by(2);
+        return source.lines().filter_map(function).chain(names).collect();
+    }
+    let tests = source.split("#[test]").skip(1);
+    tests.filter_map(|after| after.lines().find_map(function)).collect()
+}
+
+/// The sources that `name` may be a test of: `file::test` is in tests/file.rs or the folder beside
+/// it, `src::file::test` in src/file.rs.
+fn sources_of(name: &str) -> Vec<PathBuf> {
+    let file = name.rsplit_once("::").map_or("", |(file, _)| file);
+    let file = match file.strip_prefix("src::") {
+        Some(file) => Path::new("src").join(file.replace("::", "/")),
+        None => Path::new("tests").join(file),
+    };
+    let beside = if file.is_dir() { sources(&file) } else { Vec::new() };
+    beside.into_iter().chain([file.with_extension("rs")]).collect()
+}
+
+#[test]
+fn every_row_of_the_fault_matrix_names_tests_that_exist() {
+    let page = fs::read_to_string("docs/reliability.md").unwrap();
+    let mut named = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")) {
+        let shown_by = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap().trim();
+        if shown_by == "shown by" {
+            continue;
+        }
+        for name in shown_by.split(", ") {
+            let name = name.trim_matches('`');
+            let test = name.rsplit("::").next().unwrap();
+            let exists = Path::new(name).is_file()
+                || sources_of(name)
+                    .iter()
+                    .filter_map(|file| fs::read_to_string(file).ok())
+                    .any(|source| tests(&source).contains(test));
+            assert!(exists, "there is no test {name}, which docs/reliability.md names:\n{row}");
+            named += 1;
+        }
+    }
+    assert!(named > 50, "only {named} tests were found");
 }

@@ -90,10 +90,10 @@ impl FrameReader {
         Ok(Some(&self.bytes[body..self.start]))
     }
 
-    /// Whether a frame has begun that is not whole yet.
+    /// What was fed and not taken: the beginning of a frame, if one has begun.
     #[cfg(feature = "test-util")]
-    pub(crate) fn is_mid_frame(&self) -> bool {
-        self.start < self.bytes.len()
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
     }
 }
 

@@ -9,8 +9,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use wedr_plugin_sdk::testing::TestAgent;
-use wedr_plugin_sdk::{Metadata, Runner};
+use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
+use wedr_plugin_sdk::{
+    Error, EventSink, Metadata, Result, Runner, SessionContext, SessionReport, Stats,
+};
+
+pub mod process;
+#[cfg(unix)]
+pub mod rustc;
 
 /// More than anything here takes, on the slowest machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -42,6 +48,59 @@ pub fn runner(agent: &TestAgent) -> Runner {
     Runner::new().pipe_path(agent.path()).install_signal_handler(false)
 }
 
+/// Runs a session; returns what `run` said and what was reported.
+pub fn session(
+    runner: Runner,
+    body: impl FnOnce(&EventSink, &SessionContext) -> Result<()>,
+) -> (Result<()>, SessionReport) {
+    let (send, report) = mpsc::channel();
+    let keep = move |report: &SessionReport| send.send(report.clone()).unwrap();
+    let result = runner.on_close(keep).run_with(metadata(), body);
+    (result, report.try_recv().expect("on_close was called"))
+}
+
+/// An agent that acknowledges hello, and reads no event before it is told to resume.
+pub fn stalled_agent() -> TestAgent {
+    TestAgent::with(Script::new().stop_reading_after(0)).unwrap()
+}
+
+/// After which a full queue has come to rest: a writer that has something to do waits less for a
+/// processor, also on a loaded machine.
+pub const MOVES_NO_MORE: Duration = Duration::from_secs(1);
+
+/// Emits to a stalled agent until neither the pipe nor the queue takes more; returns how many
+/// events were accepted.
+pub fn fill(sink: &EventSink) -> u64 {
+    let payload = "x".repeat(4096);
+    for accepted in 0.. {
+        let event = sink.event("test.fill");
+        match event.emit_timeout(&payload, MOVES_NO_MORE) {
+            Ok(()) => {}
+            Err(Error::QueueFull) => return accepted,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    unreachable!("the counter does not end")
+}
+
+/// Checks that every accepted event was sent or is undelivered. Of each producer one more may
+/// be: the one that it was told of the end by.
+pub fn assert_accounts(stats: &Stats, accepted: u64, producers: u64) {
+    let accounted = stats.sent + stats.undelivered;
+    let right = accepted..=accepted + producers;
+    assert!(right.contains(&accounted), "{accepted} accepted: {stats:?}");
+    assert_eq!(stats.queued, 0, "{stats:?}");
+}
+
+/// Checks that the agent got what the plugin counts as sent, and that `seq` has a gap for each
+/// refusal and for nothing else.
+pub fn assert_delivered(seen: &RecordedSession, stats: &Stats) {
+    assert_eq!(seen.end, Some(SessionEnd::Goodbye));
+    assert_eq!(seen.events().count() as u64, stats.sent, "{stats:?}");
+    assert_eq!(seen.missing_seqs(), stats.refused, "{stats:?}");
+    assert_eq!(stats.undelivered, 0, "{stats:?}");
+}
+
 /// An example's binary. `cargo test` builds it; `cargo test --test …` uses the one that is there,
 /// and builds it only if there is none.
 pub fn example(name: &str) -> PathBuf {
@@ -50,10 +109,15 @@ pub fn example(name: &str) -> PathBuf {
     let profile = this.ancestors().nth(2).expect("it is in a profile's folder");
     let example = profile.join("examples").join(name).with_extension(EXE_EXTENSION);
     if !example.exists() {
-        let arguments = ["build", "--example", name, "--target-dir"];
+        let profile_name = match profile.file_name() {
+            Some(name) if name == "debug" => "dev".as_ref(),
+            other => other.expect("it is in a profile's folder"),
+        };
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--example", name, "--profile"]).arg(profile_name);
         let target = profile.parent().expect("it is in a target folder");
-        let built = Command::new(env!("CARGO")).args(arguments).arg(target).status();
-        assert!(built.is_ok_and(|status| status.success()), "cargo build --example {name} failed");
+        let ran = build.arg("--target-dir").arg(target).status();
+        assert!(ran.is_ok_and(|status| status.success()), "cargo build --example {name} failed");
     }
     example
 }

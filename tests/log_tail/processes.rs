@@ -1,88 +1,19 @@
-//! The two processes that a test starts. Both are killed when it fails.
+//! The process that writes the log, from outside. It is killed when its test fails.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
-use wedr_plugin_sdk::testing::TestAgent;
-
+use crate::common::process::Process;
 use crate::writer::{DONE, FILE};
-
-/// Kills and reaps its process when it is dropped.
-struct Guarded(Child);
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        // Both fail only if it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The example.
-pub(crate) struct Plugin(Guarded);
-
-impl Plugin {
-    pub(crate) fn start(agent: &TestAgent, arguments: &[&str], file: &Path) -> Self {
-        Self::spawn(Self::command(agent).args(arguments).arg(file))
-    }
-
-    pub(crate) fn command(agent: &TestAgent) -> Command {
-        let mut command = Command::new(example());
-        command.env("WEDR_PIPE_PATH", agent.path()).env("WEDR_PLUGIN_ID", "log-tail-test");
-        command
-    }
-
-    pub(crate) fn spawn(command: &mut Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        Self(Guarded(command.spawn().unwrap()))
-    }
-
-    /// Waits until it has ended by itself; returns also what it said on its standard error.
-    pub(crate) fn ended(mut self) -> (ExitStatus, String) {
-        let mut said = String::new();
-        self.0.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (self.0.0.wait().unwrap(), said)
-    }
-
-    #[cfg(unix)]
-    pub(crate) fn terminate(&self) {
-        self.signal(nix::sys::signal::SIGTERM);
-    }
-
-    /// Returns once it stands still.
-    #[cfg(unix)]
-    pub(crate) fn stop(&self) {
-        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-        self.signal(nix::sys::signal::SIGSTOP);
-        let status = waitpid(self.pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
-        assert!(matches!(status, WaitStatus::Stopped(..)), "{status:?}");
-    }
-
-    #[cfg(unix)]
-    pub(crate) fn resume(&self) {
-        self.signal(nix::sys::signal::SIGCONT);
-    }
-
-    #[cfg(unix)]
-    fn signal(&self, signal: nix::sys::signal::Signal) {
-        nix::sys::signal::kill(self.pid(), signal).unwrap();
-    }
-
-    #[cfg(unix)]
-    fn pid(&self) -> nix::unistd::Pid {
-        nix::unistd::Pid::from_raw(i32::try_from(self.0.0.id()).unwrap())
-    }
-}
 
 /// The writer of the log.
 pub(crate) struct Writer {
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
     // Dropped last: without commands it ends by itself.
-    _process: Guarded,
+    _process: Process,
 }
 
 impl Writer {
@@ -90,7 +21,7 @@ impl Writer {
     pub(crate) fn start(file: &Path) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command.env(FILE, file).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Guarded(command.spawn().unwrap());
+        let mut process = Process::start(&mut command);
         Self {
             commands: process.0.stdin.take().unwrap(),
             answers: BufReader::new(process.0.stdout.take().unwrap()),
@@ -112,33 +43,4 @@ impl Writer {
         let hex: Vec<_> = bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         self.does(&[&format!("hex {}", hex.concat())]);
     }
-}
-
-/// The example's binary. `cargo test` builds it; `cargo test --test log_tail` uses the one that
-/// is there, and builds it only if there is none.
-fn example() -> &'static Path {
-    static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
-    EXAMPLE.get_or_init(|| {
-        // <target directory>/[<triple>/]<profile>/deps/<this>
-        let this = env::current_exe().unwrap();
-        let profile = this.ancestors().nth(2).unwrap();
-        let example =
-            profile.join("examples").join("log_tail").with_extension(env::consts::EXE_EXTENSION);
-        if !example.exists() {
-            let name = match profile.file_name().unwrap() {
-                debug if debug == "debug" => "dev".as_ref(),
-                other => other,
-            };
-            let mut build = Command::new(env!("CARGO"));
-            build.args(["build", "--example", "log_tail", "--profile"]).arg(name);
-            build.arg("--target-dir").arg(profile.parent().unwrap());
-            assert!(build.status().unwrap().success(), "{build:?} failed");
-        }
-        assert!(
-            example.exists(),
-            "no {}: build it with `cargo build --example log_tail`",
-            example.display()
-        );
-        example
-    })
 }
