@@ -131,16 +131,17 @@ pub(super) struct Words<'a> {
 }
 
 impl Words<'_> {
-    /// Whether a word and two bytes fit.
+    /// Whether two words fit: a piece of a string and the escape after it, both moved as words.
     #[inline]
     pub(super) fn have_room(&self) -> bool {
-        self.size <= INLINE - WORD - 2
+        self.size <= INLINE - 2 * WORD
     }
 
-    /// Appends the first `n` bytes of a word, the lowest first. Eight are moved, which costs less
-    /// than to look how many.
+    /// Appends the first `n` bytes of a word, the lowest first, for which there must be room. Eight
+    /// are moved, which costs less than to look how many.
     #[inline]
     pub(super) fn put(&mut self, word: u64, n: usize) {
+        debug_assert!(self.size + WORD <= INLINE, "a word is lost");
         if let Some(room) = self.inline.get_mut(self.size..self.size + WORD) {
             room.copy_from_slice(&word.to_le_bytes());
             self.size += n;

@@ -127,6 +127,18 @@ fn strings_are_escaped_wherever_it_is_needed() {
 }
 
 #[test]
+fn strings_are_escaped_where_an_event_outgrows_its_slot() {
+    for before in 0..8 {
+        for length in 150..260 {
+            for special in ['"', '\\', '\n'] {
+                let text = format!("{}{special}", "x".repeat(length));
+                same(&("x".repeat(before), text));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_display_that_fails_is_refused() {
     struct Fails;
     impl Display for Fails {
