@@ -18,8 +18,9 @@ fn main() -> std::process::ExitCode {
 }
 
 #[cfg(not(windows))]
-fn main() {
-    eprintln!("this example is for Windows; `tick` is the same plugin without a service");
+fn main() -> std::process::ExitCode {
+    eprintln!("this example is for Windows; `systemd` is the same plugin under Linux");
+    std::process::ExitCode::FAILURE
 }
 
 #[cfg(windows)]

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::sync::{Condvar, MutexGuard};
+
 /// When to give up. A duration too long for the clock means never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline(Option<Instant>);
@@ -27,6 +29,17 @@ impl Deadline {
 
     pub(crate) fn has_passed_at(self, now: Instant) -> bool {
         self.0.is_some_and(|at| at <= now)
+    }
+
+    /// Waits for `condvar`, once, and says whether the deadline passed instead.
+    pub(crate) fn wait<T>(self, condvar: &Condvar, guard: &mut MutexGuard<'_, T>) -> bool {
+        match self.0 {
+            None => {
+                condvar.wait(guard);
+                false
+            }
+            Some(at) => condvar.wait_until(guard, at).timed_out(),
+        }
     }
 
     pub(crate) fn earlier(self, other: Self) -> Self {

@@ -27,7 +27,9 @@ pub(crate) struct Terms {
 /// The frame of hello, if it is one that the wire can carry.
 pub(crate) fn hello(metadata: &Metadata) -> Result<Vec<u8>> {
     if metadata.plugin_id.is_empty() {
-        return Err(Error::InvalidConfig("the metadata's plugin_id is empty".into()));
+        let nameless =
+            "the metadata's plugin_id is empty; give the id the plugin is enrolled under";
+        return Err(Error::InvalidConfig(nameless.into()));
     }
     let frame = to_frame(&PluginMessage::hello(metadata));
     let body = frame.len() - PREFIX;
@@ -87,7 +89,8 @@ pub(crate) fn shake_hands(
     }
 }
 
-fn terms(body: &[u8]) -> Result<Terms> {
+/// What the agent's answer says.
+pub(crate) fn terms(body: &[u8]) -> Result<Terms> {
     match from_body(body) {
         Ok(AgentMessage::HelloAck(ack)) => Ok(ack.into()),
         Ok(AgentMessage::Reject { reason }) => {

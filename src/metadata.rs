@@ -44,6 +44,17 @@ impl Metadata {
     ///
     /// [`Error::MissingPluginId`] if the variable is unset or empty, [`Error::InvalidConfig`] if
     /// it is not UTF-8.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use wedr_plugin_sdk::{Error, Metadata};
+    /// match Metadata::from_env("Acme sensor", "1.2.0") {
+    ///     Ok(metadata) => assert!(!metadata.plugin_id.is_empty()),
+    ///     // Started by hand, without the agent.
+    ///     Err(error) => assert!(matches!(error, Error::MissingPluginId)),
+    /// }
+    /// ```
     pub fn from_env(plugin_name: &str, plugin_version: &str) -> Result<Self> {
         let id = std::env::var_os(ID_VARIABLE).unwrap_or_default();
         if id.is_empty() {

@@ -51,7 +51,31 @@ impl SessionContext {
         self.shutdown.is_requested()
     }
 
-    /// Parks until the session is shutting down.
+    /// Parks until the session is shutting down: for a body whose events come from callbacks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use wedr_plugin_sdk::{EventSink, Result, SessionContext};
+    /// # fn register(_: impl Fn(&str) + Send) {}
+    /// fn body(sink: &EventSink, ctx: &SessionContext) -> Result<()> {
+    ///     let sink = sink.clone();
+    ///     register(move |path| {
+    ///         // After the shutdown it is refused, and that is all.
+    ///         let _ = sink.event("acme.open").try_emit(path);
+    ///     });
+    ///     ctx.wait_for_shutdown();
+    ///     Ok(())
+    /// }
+    /// # let agent = wedr_plugin_sdk::testing::TestAgent::start()?;
+    /// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
+    /// # let handle = runner.shutdown_handle();
+    /// # runner.run_with(wedr_plugin_sdk::Metadata::new("a", "1", "A"), |sink, ctx| {
+    /// #     handle.shutdown();
+    /// #     body(sink, ctx)
+    /// # })?;
+    /// # Ok::<(), wedr_plugin_sdk::Error>(())
+    /// ```
     pub fn wait_for_shutdown(&self) {
         self.shutdown.wait_until(Deadline::NEVER);
     }
@@ -62,6 +86,21 @@ impl SessionContext {
     }
 
     /// A handle that ends this session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let agent = wedr_plugin_sdk::testing::TestAgent::start()?;
+    /// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
+    /// runner.run_with(wedr_plugin_sdk::Metadata::new("acme", "1", "Acme"), |_sink, ctx| {
+    ///     let handle = ctx.shutdown_handle();
+    ///     // A worker that cannot go on ends the session for all.
+    ///     std::thread::spawn(move || handle.shutdown());
+    ///     ctx.wait_for_shutdown();
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), wedr_plugin_sdk::Error>(())
+    /// ```
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         ShutdownHandle::new(Arc::clone(&self.shutdown))
     }
@@ -94,6 +133,21 @@ impl fmt::Debug for SessionContext {
 }
 
 /// How a session ended, for [`Runner::on_close`](crate::Runner::on_close).
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::SessionReport;
+///
+/// /// One line for the plugin's log.
+/// fn line(report: &SessionReport) -> String {
+///     let (stats, confirmed) = (&report.stats, report.confirmed);
+///     format!(
+///         "{:?} after {} events; {} refused, {} undelivered; confirmed: {confirmed}",
+///         report.cause, stats.sent, stats.refused, stats.undelivered
+///     )
+/// }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SessionReport {
@@ -111,6 +165,19 @@ pub struct SessionReport {
 }
 
 /// What ended a session.
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::CloseCause;
+/// # let agent = wedr_plugin_sdk::testing::TestAgent::start()?;
+/// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
+/// # let meta = wedr_plugin_sdk::Metadata::new("acme", "1", "Acme");
+/// runner
+///     .on_close(|report| assert_eq!(report.cause, CloseCause::BodyReturned))
+///     .run_with(meta, |_sink, _ctx| Ok(()))?;
+/// # Ok::<(), wedr_plugin_sdk::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseCause {
@@ -136,10 +203,14 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn start(queue: Arc<Queue>, ctx: SessionContext, writer: Writer) -> Result<Self> {
-        let writer =
-            thread::Builder::new().name("wedr-writer".into()).spawn(move || writer.run()).map_err(
-                |e| io::Error::new(e.kind(), format!("cannot start the writer's thread: {e}")),
-            )?;
+        let thread = thread::Builder::new().name("wedr-writer".into());
+        let writer = thread.spawn(move || writer.run()).map_err(|e| {
+            let what = format!(
+                "cannot start the writer's thread: {e}; the process or its user has too many \
+                 threads, or memory is short"
+            );
+            io::Error::new(e.kind(), what)
+        })?;
         Ok(Self { sink: EventSink::new(Arc::clone(&queue)), queue, ctx, writer })
     }
 
@@ -207,3 +278,7 @@ fn verdict(body: Result<()>, queue: &Queue) -> Result<()> {
 fn unless_panicked<T>(result: Result<T, Box<dyn Any + Send>>) -> T {
     result.unwrap_or_else(|panic| resume_unwind(panic))
 }
+
+// `seq` overflows only where that is checked.
+#[cfg(all(test, debug_assertions, feature = "test-util", not(wedr_loom)))]
+mod tests;

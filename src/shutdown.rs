@@ -59,7 +59,9 @@ pub(crate) struct Shutdown {
     changed: Condvar,
 }
 
+/// On a cache line of its own, so that its lock does not slow those who only look at the flag.
 #[derive(Default)]
+#[repr(align(128))]
 struct State {
     requested_at: Option<Instant>,
     /// Whether the drain is to end now, whatever time it has left.
@@ -125,16 +127,7 @@ impl Shutdown {
     /// shutdown.
     pub(crate) fn wait_until(&self, deadline: Deadline) -> bool {
         let mut state = self.state.lock();
-        while state.requested_at.is_none() {
-            match deadline.instant() {
-                None => self.changed.wait(&mut state),
-                Some(at) => {
-                    if self.changed.wait_until(&mut state, at).timed_out() {
-                        break;
-                    }
-                }
-            }
-        }
+        while state.requested_at.is_none() && !deadline.wait(&self.changed, &mut state) {}
         state.requested_at.is_some()
     }
 
@@ -161,15 +154,7 @@ impl Shutdown {
     /// Waits at most until `deadline` for the body to return; says whether it still runs.
     pub(crate) fn body_outlasts(&self, deadline: Deadline) -> bool {
         let mut state = self.state.lock();
-        while state.body_running {
-            let Some(at) = deadline.instant() else {
-                self.changed.wait(&mut state);
-                continue;
-            };
-            if self.changed.wait_until(&mut state, at).timed_out() {
-                break;
-            }
-        }
+        while state.body_running && !deadline.wait(&self.changed, &mut state) {}
         state.body_running
     }
 }

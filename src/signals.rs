@@ -11,7 +11,7 @@ use crate::shutdown::Shutdown;
 
 /// A signal that comes sooner after the first says nothing new: a supervisor may send two at
 /// once.
-const PATIENCE: Duration = Duration::from_secs(1);
+const FURTHER_AFTER: Duration = Duration::from_secs(1);
 /// What a body gets to return in when a further signal has come, before the process is ended.
 const GRACE: Duration = Duration::from_millis(250);
 /// By convention 128 + SIGINT.
@@ -62,7 +62,7 @@ fn on_signal() {
     let mut process = PROCESS.lock();
     let sessions: Vec<_> = process.sessions.iter().filter_map(Weak::upgrade).collect();
     let first = *process.first_signal.get_or_insert_with(Instant::now);
-    let further = first.elapsed() >= PATIENCE;
+    let further = first.elapsed() >= FURTHER_AFTER;
     drop(process);
     if !further {
         for session in &sessions {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::deadline::Deadline;
 use crate::error::Result;
-use crate::queue::{Patience, Queue};
+use crate::queue::{Queue, Waiting};
 use crate::stats::Stats;
 use crate::sync::Arc;
 use crate::wire::event::EventTail;
@@ -20,6 +20,15 @@ use crate::wire::event::EventTail;
 /// thread keep their order.
 ///
 /// A sink may outlive its session; it refuses everything then.
+///
+/// # Threads
+///
+/// The SDK joins no thread of the plugin's. One that waits in an `emit` is released by the
+/// shutdown, so that it need not be stopped before the body returns.
+///
+/// On a thread that is unwinding from a panic, in its panic hook as in a `Drop`, no `emit` waits.
+/// The destructor of a thread-local is like any other caller: where it must not wait, use
+/// [`try_emit`](EventBuilder::try_emit). After the session it is refused, like anybody.
 ///
 /// # Examples
 ///
@@ -47,7 +56,8 @@ impl EventSink {
         Self { queue }
     }
 
-    /// Queues an event that happened now.
+    /// Queues an event that happened now. If the clock says a time before 1970 or after 2554, it
+    /// is sent as the nearest that the wire can hold.
     ///
     /// A full queue makes it wait or fail, as the session's [`Overflow`](crate::Overflow) says.
     /// On a thread that is unwinding from a panic it never waits.
@@ -62,6 +72,22 @@ impl EventSink {
     ///   [`Error::PayloadTooDeep`](crate::Error::PayloadTooDeep) and
     ///   [`Error::Json`](crate::Error::Json) for what the agent would not accept. A NaN or an
     ///   infinity is sent as `null`, as `serde_json` has it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let agent = wedr_plugin_sdk::testing::TestAgent::start()?;
+    /// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
+    /// # runner.run_with(wedr_plugin_sdk::Metadata::new("acme", "1", "Acme"), |sink, ctx| {
+    /// sink.emit("acme.login", serde_json::json!({ "user": "alice" }))?;
+    ///
+    /// let core_dump = "x".repeat(ctx.max_payload_bytes());
+    /// let refused = sink.emit("acme.crash", serde_json::json!({ "core": core_dump }));
+    /// assert!(matches!(refused, Err(wedr_plugin_sdk::Error::PayloadTooLarge { .. })));
+    /// # Ok(())
+    /// # })?;
+    /// # Ok::<(), wedr_plugin_sdk::Error>(())
+    /// ```
     pub fn emit(&self, kind: &str, payload: Value) -> Result<()> {
         self.event(kind).emit(&payload)
     }
@@ -71,6 +97,16 @@ impl EventSink {
     /// # Errors
     ///
     /// As [`emit`](Self::emit).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn body(sink: &wedr_plugin_sdk::EventSink) -> wedr_plugin_sdk::Result<()> {
+    /// // From a record that was written earlier.
+    /// sink.emit_with_ts("acme.login", 1_700_000_000_000_000_000, serde_json::json!({}))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn emit_with_ts(&self, kind: &str, ts_unix_ns: u64, payload: Value) -> Result<()> {
         self.event(kind).ts_unix_ns(ts_unix_ns).emit(&payload)
     }
@@ -135,6 +171,34 @@ impl fmt::Debug for EventSink {
 }
 
 /// An event about to be emitted, from [`EventSink::event`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use wedr_plugin_sdk::{EventSink, Result};
+///
+/// #[derive(serde::Serialize)]
+/// struct Login<'a> {
+///     user: &'a str,
+/// }
+///
+/// fn report(sink: &EventSink, user: &str, at_ns: u64) -> Result<()> {
+///     let login = Login { user };
+///     // Waits or fails when the queue is full, as the Runner's overflow policy says.
+///     sink.event("acme.login").ts_unix_ns(at_ns).emit(&login)?;
+///     // Never waits.
+///     sink.event("acme.login").try_emit(&login)?;
+///     // Waits for a second at most.
+///     sink.event("acme.login").emit_timeout(&login, Duration::from_secs(1))
+/// }
+/// # let agent = wedr_plugin_sdk::testing::TestAgent::start()?;
+/// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
+/// # let meta = wedr_plugin_sdk::Metadata::new("acme", "1", "Acme");
+/// # runner.run_with(meta, |sink, _| report(sink, "alice", 1))?;
+/// # assert_eq!(agent.ended_session(Duration::from_secs(30)).unwrap().events().count(), 3);
+/// # Ok::<(), wedr_plugin_sdk::Error>(())
+/// ```
 #[must_use = "an event is queued by its emit, try_emit or emit_timeout"]
 pub struct EventBuilder<'a> {
     queue: &'a Queue,
@@ -156,7 +220,7 @@ impl EventBuilder<'_> {
     ///
     /// As [`EventSink::emit`].
     pub fn emit<T: Serialize + ?Sized>(self, payload: &T) -> Result<()> {
-        self.push(payload, Patience::Policy)
+        self.push(payload, Waiting::Policy)
     }
 
     /// Queues the event if there is room, and never waits, whatever the overflow policy.
@@ -167,7 +231,7 @@ impl EventBuilder<'_> {
     /// again or to count, so it is no refusal and leaves no gap in `seq`. Otherwise as
     /// [`EventSink::emit`].
     pub fn try_emit<T: Serialize + ?Sized>(self, payload: &T) -> Result<()> {
-        self.push(payload, Patience::Never)
+        self.push(payload, Waiting::Never)
     }
 
     /// Queues the event, waiting at most `t` for room, whatever the overflow policy.
@@ -177,15 +241,16 @@ impl EventBuilder<'_> {
     /// [`Error::QueueFull`](crate::Error::QueueFull) if there was none in time: no refusal, as
     /// with [`try_emit`](Self::try_emit). Otherwise as [`EventSink::emit`].
     pub fn emit_timeout<T: Serialize + ?Sized>(self, payload: &T, t: Duration) -> Result<()> {
-        self.push(payload, Patience::Until(Deadline::after(t)))
+        self.push(payload, Waiting::Until(Deadline::after(t)))
     }
 
-    fn push<T: Serialize + ?Sized>(self, payload: &T, patience: Patience) -> Result<()> {
+    fn push<T: Serialize + ?Sized>(self, payload: &T, waiting: Waiting) -> Result<()> {
         // Before the work of serialising.
         self.queue.check_open()?;
-        let ts_unix_ns = self.ts_unix_ns.unwrap_or_else(now_unix_ns);
-        let event = EventTail::encode(self.kind, ts_unix_ns, payload, self.queue.max_body())?;
-        self.queue.push(event, patience)
+        let ts_unix_ns = self.ts_unix_ns.unwrap_or_else(|| unix_ns(SystemTime::now()));
+        let mut event = EventTail::blank();
+        event.write(self.kind, ts_unix_ns, payload, self.queue.max_body())?;
+        self.queue.push(event, waiting)
     }
 }
 
@@ -198,10 +263,31 @@ impl fmt::Debug for EventBuilder<'_> {
     }
 }
 
-/// A clock outside the years 1970 to 2554 gives the nearest time that the wire can hold.
-fn now_unix_ns() -> u64 {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+/// A time outside the years 1970 to 2554 gives the nearest that the wire can hold.
+fn unix_ns(at: SystemTime) -> u64 {
+    match at.duration_since(UNIX_EPOCH) {
+        Ok(since) => (since.as_secs().checked_mul(1_000_000_000))
+            .and_then(|ns| ns.checked_add(u64::from(since.subsec_nanos())))
+            .unwrap_or(u64::MAX),
         Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_1970_or_beyond_2554_gives_the_nearest_time_that_the_wire_holds() {
+        let century = Duration::from_secs(36_525 * 24 * 3600);
+        assert_eq!(unix_ns(UNIX_EPOCH - century), 0);
+        assert_eq!(unix_ns(UNIX_EPOCH), 0);
+        assert_eq!(unix_ns(UNIX_EPOCH + Duration::from_nanos(700)), 700);
+        let last = UNIX_EPOCH + Duration::from_nanos(u64::MAX);
+        // What Windows has as a clock's tick.
+        let tick = Duration::from_nanos(100);
+        assert!(unix_ns(last - tick) < u64::MAX);
+        assert_eq!(unix_ns(last + tick), u64::MAX);
+        assert_eq!(unix_ns(last + century), u64::MAX);
     }
 }

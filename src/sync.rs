@@ -3,7 +3,7 @@
 
 #[cfg(not(all(test, wedr_loom)))]
 mod real {
-    pub(crate) use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+    pub(crate) use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, fence};

@@ -93,6 +93,13 @@ impl Writer {
         }
     }
 
+    /// With so many numbers left, the event or heartbeat after which it panics.
+    #[cfg(all(test, debug_assertions))]
+    pub(crate) fn panics_after(mut self, numbers: u64) -> Self {
+        self.seq = u64::MAX - numbers;
+        self
+    }
+
     /// Runs until the session is over.
     pub(crate) fn run(mut self) -> Finish {
         let ended = self.stream().and_then(|()| self.drain());
@@ -178,7 +185,7 @@ impl Writer {
         self.output.outlet.note_high_water();
         self.burn_refused();
         while !self.batch.is_full() {
-            let Some(event) = self.output.outlet.take() else {
+            let Ok(event) = self.output.outlet.take() else {
                 break;
             };
             let seq = self.next_seq();

@@ -1,24 +1,35 @@
 //! What can be wrong before hello is said: the configuration, for which nothing is opened, and
 //! the pipe itself.
-#![cfg(unix)]
 
 mod common;
 mod raw;
 
+#[cfg(unix)]
 use std::ffi::{OsStr, OsString};
+#[cfg(unix)]
 use std::io::ErrorKind;
+#[cfg(unix)]
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{metadata, runner, watched};
+#[cfg(unix)]
+use common::runner;
+use common::{metadata, watched};
 use raw::RawAgent;
 use serde_json::json;
+#[cfg(unix)]
 use wedr_plugin_sdk::testing::TestAgent;
 use wedr_plugin_sdk::{Error, Metadata, Runner};
 
-/// The most bytes that a socket's path may have.
-const PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+/// The most bytes that a socket's path may have, and the most characters of a named pipe's.
+const PATH_MAX: usize = match () {
+    () if cfg!(windows) => 256,
+    () if cfg!(target_os = "linux") => 107,
+    () => 103,
+};
 
 /// Runs what must fail before there is a session; returns its error.
 fn failure(runner: Runner, metadata: Metadata) -> Error {
@@ -45,6 +56,7 @@ fn invalid(runner: Runner, metadata: Metadata) -> String {
 }
 
 /// What the operating system said when `path` was to be opened.
+#[cfg(unix)]
 fn connect_error(path: &Path) -> (ErrorKind, Error) {
     let runner =
         Runner::new().pipe_path(path).install_signal_handler(false).connect_timeout(Duration::MAX);
@@ -58,6 +70,7 @@ fn connect_error(path: &Path) -> (ErrorKind, Error) {
     (source.kind(), error)
 }
 
+#[cfg(unix)]
 fn beside(path: &Path, more: &[u8]) -> PathBuf {
     let bytes = [path.as_os_str().as_bytes(), more].concat();
     OsString::from_vec(bytes).into()
@@ -84,6 +97,7 @@ fn a_bad_configuration_opens_nothing() {
     });
 }
 
+#[cfg(unix)]
 #[test]
 fn a_path_that_is_no_sockets_opens_nothing() {
     watched(|| {
@@ -111,8 +125,9 @@ fn a_path_that_is_no_sockets_opens_nothing() {
 fn the_longest_hello_and_the_longest_path_are_good() {
     watched(|| {
         let folder = tempfile::tempdir().unwrap();
-        let longest = PATH_MAX - folder.path().as_os_str().len() - 1;
-        let agent = RawAgent::at(folder.path().join("s".repeat(longest)));
+        let folder = if cfg!(windows) { Path::new(r"\\.\pipe") } else { folder.path() };
+        let longest = PATH_MAX - folder.as_os_str().len() - 1;
+        let agent = RawAgent::at(folder.join("s".repeat(longest)));
         let empty = json!({
             "type": "hello", "plugin_id": "i", "plugin_version": "", "plugin_name": "",
             "schema_version": 1,
@@ -134,6 +149,7 @@ fn the_longest_hello_and_the_longest_path_are_good() {
     });
 }
 
+#[cfg(unix)]
 #[test]
 fn a_pipe_that_nobody_listens_on() {
     watched(|| {
@@ -143,7 +159,7 @@ fn a_pipe_that_nobody_listens_on() {
         let (kind, error) = connect_error(&at("missing.sock"));
         assert_eq!(kind, ErrorKind::NotFound);
         assert!(error.to_string().contains("missing.sock: "), "{error}");
-        assert!(error.to_string().contains("is the agent running"), "{error}");
+        assert!(error.to_string().contains("start the agent"), "{error}");
 
         std::fs::write(at("file"), "no socket").unwrap();
         for no_socket in [at("file"), folder.path().to_owned()] {
@@ -166,6 +182,7 @@ fn a_pipe_that_nobody_listens_on() {
     });
 }
 
+#[cfg(unix)]
 #[test]
 fn a_path_is_shown_harmlessly() {
     watched(|| {
@@ -175,6 +192,7 @@ fn a_path_is_shown_harmlessly() {
     });
 }
 
+#[cfg(unix)]
 #[test]
 fn a_path_may_have_spaces_and_any_bytes() {
     watched(|| {

@@ -2,10 +2,9 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::{LIMIT, metadata, runner, watched};
+use common::{LIMIT, assert_accounts, assert_delivered, metadata, runner, session, watched};
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -42,6 +41,34 @@ fn values_arrive_as_they_were() {
             assert_eq!(event.ts_unix_ns, u64::MAX);
         }
         assert_eq!(events.len(), 4);
+    });
+}
+
+#[test]
+fn a_kind_counts_as_it_is_escaped() {
+    watched(|| {
+        let events = arrived(Script::new().max_payload_bytes(1000), |sink| {
+            let emit = |kind: &str| sink.event(kind).ts_unix_ns(1).emit(&());
+            emit(&"\"".repeat(400))?;
+            for kind in ["\"".repeat(500), "\u{1}".repeat(200), "k".repeat(2 << 20)] {
+                let long = emit(&kind);
+                assert!(matches!(long, Err(Error::PayloadTooLarge { .. })), "{long:?}");
+            }
+            Ok(())
+        });
+        assert_eq!((events.len(), events[0].kind.len()), (1, 400));
+    });
+}
+
+#[test]
+fn any_time_that_the_wire_holds_arrives() {
+    watched(|| {
+        // 1970, now or so, the last nanosecond that an i64 holds and the next, 2554.
+        let times = [0, 1, 1_700_000_000_000_000_000, i64::MAX as u64, 1 << 63, u64::MAX];
+        let events = arrived(Script::new(), |sink| {
+            times.iter().try_for_each(|ns| sink.event("test").ts_unix_ns(*ns).emit(&()))
+        });
+        assert!(events.iter().map(|event| event.ts_unix_ns).eq(times));
     });
 }
 
@@ -115,15 +142,66 @@ fn what_json_cannot_hold_is_null_or_refused() {
     watched(|| {
         let events = arrived(Script::new(), |sink| {
             sink.event("test").emit(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY])?;
-            sink.event("test").emit(&BTreeMap::from([(7, true)]))?;
             sink.event("test").emit(&u128::MAX)?;
-            let odd_keys = sink.event("test").emit(&BTreeMap::from([((1, 2), true)]));
-            assert!(matches!(odd_keys, Err(Error::Json(_))), "{odd_keys:?}");
-            Ok(())
+            sink.event("test").emit(&i128::MIN)
         });
         assert_eq!(events[0].payload, json!([null, null, null]));
-        assert_eq!(events[1].payload, json!({ "7": true }));
+        // What the agent makes of them: the nearest that a number of its own can hold.
+        assert_eq!(events[1].payload, json!(2_f64.powi(128)));
+        assert_eq!(events[2].payload, json!(-2_f64.powi(127)));
         assert_eq!(events.len(), 3);
+    });
+}
+
+/// A map with one entry, whatever its key is.
+struct Entry<K>(K);
+
+impl<K: Serialize> Serialize for Entry<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([(&self.0, 1)])
+    }
+}
+
+#[test]
+fn a_maps_keys_are_written_as_text_or_refused() {
+    #[derive(Serialize)]
+    enum Key {
+        Plain,
+        With(u8),
+    }
+    fn emit<K: Serialize>(sink: &EventSink, key: K) -> Result<()> {
+        sink.event("test").emit(&Entry(key))
+    }
+    fn refused<K: Serialize>(sink: &EventSink, key: K) {
+        let refused = emit(sink, key);
+        assert!(matches!(refused, Err(Error::Json(_))), "{refused:?}");
+    }
+    let control = "\"quoted\" \\ \0\n\u{1b}[2J\u{7f}\u{2028}";
+    watched(move || {
+        let events = arrived(Script::new(), |sink| {
+            emit(sink, "")?;
+            emit(sink, control)?;
+            emit(sink, 'c')?;
+            emit(sink, true)?;
+            emit(sink, -7)?;
+            emit(sink, u128::MAX)?;
+            emit(sink, 0.5)?;
+            emit(sink, Some("some"))?;
+            emit(sink, Key::Plain)?;
+            refused(sink, f64::NAN);
+            refused(sink, f32::INFINITY);
+            refused(sink, ());
+            refused(sink, None::<&str>);
+            refused(sink, (1, 2));
+            refused(sink, [1]);
+            refused(sink, Key::With(1));
+            refused(sink, Entry("in a key"));
+            Ok(())
+        });
+        let max = u128::MAX.to_string();
+        let keys = ["", control, "c", "true", "-7", &max, "0.5", "some", "Plain"];
+        let payloads = events.iter().map(|event| event.payload.clone());
+        assert!(payloads.eq(keys.map(|key| json!({ key: 1 }))), "{events:?}");
     });
 }
 
@@ -188,6 +266,19 @@ fn a_serialize_may_emit_on_the_same_sink() {
         let events = arrived(Script::new(), |sink| sink.event("test").emit(&Emits(sink, 3)));
         let levels: Vec<_> = events.iter().map(|e| e.payload.clone()).collect();
         assert_eq!(levels, ["level 0", "level 1", "level 2", "level 3"]);
+    });
+}
+
+#[test]
+fn a_serialize_may_emit_on_the_same_sink_whose_queue_holds_one_event() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        let (result, report) = session(runner(&agent).channel_capacity(1), |sink, _| {
+            (0..100).try_for_each(|_| sink.event("test").emit(&Emits(sink, 3)))
+        });
+        result.unwrap();
+        assert_accounts(&report.stats, 400, 0);
+        assert_delivered(&agent.ended_session(LIMIT).unwrap(), &report.stats);
     });
 }
 

@@ -17,7 +17,6 @@ use wedr_plugin_sdk::{CloseCause, Error, EventSink, Result, SessionContext, Sess
 /// a loaded machine.
 const NOTICED: Duration = Duration::from_secs(2);
 /// So that several fit between two looks after an idle agent, and several looks into a test.
-#[cfg(unix)]
 const BEAT: Duration = Duration::from_millis(200);
 
 /// An event of about 300 bytes: some thousands fill every buffer on the way.
@@ -32,7 +31,8 @@ fn emit_until_stalled(sink: &EventSink) -> u64 {
     loop {
         match sink.event("test.numbered").try_emit(&payload(n)) {
             Ok(()) => n += 1,
-            Err(Error::QueueFull) => match sink.flush(Duration::from_millis(100)) {
+            // A writer that has something to do waits less for a processor.
+            Err(Error::QueueFull) => match sink.flush(Duration::from_secs(1)) {
                 Ok(()) => {}
                 Err(Error::FlushTimeout(_)) => return n,
                 Err(other) => panic!("{other:?}"),
@@ -218,10 +218,10 @@ fn an_idle_agents_loss_is_noticed() {
 }
 
 /// What only an agent of bare bytes can do.
-#[cfg(unix)]
 mod bytes {
     use super::raw::{ACK, RawAgent, RawPipe, frame, message};
     use super::*;
+    #[cfg(unix)]
     use std::net::Shutdown;
 
     /// A session with an agent that does as `misbehave` says once it has acknowledged hello. The
@@ -332,6 +332,7 @@ mod bytes {
         });
     }
 
+    #[cfg(unix)]
     #[test]
     fn an_agent_that_has_said_its_last_word_still_listens() {
         watched(|| {
@@ -351,6 +352,7 @@ mod bytes {
         });
     }
 
+    #[cfg(unix)]
     #[test]
     fn an_agent_that_has_said_its_last_word_has_not_confirmed() {
         watched(|| {
@@ -369,6 +371,7 @@ mod bytes {
         });
     }
 
+    #[cfg(unix)]
     #[test]
     fn an_agent_that_no_longer_listens_is_lost_at_the_next_write() {
         watched(|| {
@@ -394,6 +397,7 @@ mod bytes {
         });
     }
 
+    #[cfg(unix)]
     #[test]
     fn an_agent_that_shuts_both_directions_is_lost_though_it_does_not_close() {
         watched(|| {

@@ -2,6 +2,7 @@
 #![cfg(windows)]
 
 mod common;
+mod raw;
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -9,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{LIMIT, metadata, runner, watched};
-use wedr_plugin_sdk::testing::{SessionEnd, TestAgent};
+use raw::RawAgent;
+use wedr_plugin_sdk::testing::{RecordedSession, SessionEnd, TestAgent};
 use wedr_plugin_sdk::{AgentTrust, Error, Runner};
 
 /// As many as the agent serves at once.
@@ -59,6 +61,8 @@ fn an_instance_that_comes_free_is_used() {
             taken.pop();
             running.join().unwrap().unwrap();
         });
+        let ended = |sessions: &[RecordedSession]| sessions.last().is_some_and(|s| s.end.is_some());
+        assert!(agent.wait_until(LIMIT, ended));
         let last = agent.sessions().pop().unwrap();
         assert_eq!((last.events().count(), last.end), (1, Some(SessionEnd::Goodbye)));
     });
@@ -115,6 +119,35 @@ fn a_pipe_of_the_own_user_is_trusted() {
         for trust in [AgentTrust::OwnerOrRoot, AgentTrust::Any] {
             let agent = TestAgent::start().unwrap();
             run(runner(&agent).trusted_agent(trust)).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_pipe_of_somebody_else_gets_nothing() {
+    watched(|| {
+        // SYSTEM, the Administrators, the Guests, everybody.
+        for (owner, trusted) in [("SY", true), ("BA", true), ("BG", false), ("WD", false)] {
+            // Windows lets a process make a pipe only for those that it may act for; Wine for all.
+            let Ok(agent) = RawAgent::owned_by(owner) else { continue };
+            let run = || run(agent.runner().trusted_agent(AgentTrust::OwnerOrRoot));
+            thread::scope(|scope| {
+                let agents = scope.spawn(|| {
+                    let mut pipe = agent.accept();
+                    if trusted { pipe.serve().concat() } else { pipe.rest() }
+                });
+                if trusted {
+                    run().unwrap();
+                    assert!(!agents.join().unwrap().is_empty());
+                    return;
+                }
+                // The agent does not see a plugin that is gone before it listens.
+                while !agents.is_finished() {
+                    let error = run().unwrap_err();
+                    assert!(matches!(error, Error::UntrustedAgent(_)), "{owner}: {error:?}");
+                }
+                assert_eq!(agents.join().unwrap(), b"", "{owner}");
+            });
         }
     });
 }

@@ -1,24 +1,20 @@
-//! Signals, sent to real plugin processes: this binary, started again in a role.
+//! Signals, sent to real plugin processes: this binary, started again in a role. On Windows they
+//! are Ctrl+C, pressed in a console of the plugin's.
 
-#[cfg(unix)]
 mod common;
-#[cfg(unix)]
 #[path = "signals/plugin.rs"]
 mod plugin;
-#[cfg(unix)]
+#[cfg_attr(windows, path = "signals/console.rs")]
+#[cfg_attr(unix, path = "signals/process.rs")]
+mod process;
 #[path = "signals/trials.rs"]
 mod trials;
 
-#[cfg(unix)]
 fn main() -> std::process::ExitCode {
+    #[cfg(windows)]
+    process::press_if_told_to();
     match std::env::var(plugin::ROLE) {
         Ok(role) => plugin::play(&role),
         Err(_) => trials::run(),
     }
-}
-
-/// There are no signals to send.
-#[cfg(not(unix))]
-fn main() {
-    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), Vec::new()).exit();
 }

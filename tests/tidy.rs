@@ -1,5 +1,5 @@
-//! What pages say of the sources is so: docs/architecture.md of the floors, docs/reliability.md of
-//! the tests.
+//! What pages say is so: docs/architecture.md of the floors, docs/reliability.md of the tests; and
+//! their links lead somewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -73,6 +73,60 @@ fn modules_import_from_floors_below_their_own() {
         assert!(seen.contains(module), "{module} is in the table and not in src");
     }
     assert!(seen.len() > 50, "only {} imports were found", seen.len());
+}
+
+/// A page's lines outside its code blocks.
+fn prose(page: &str) -> impl Iterator<Item = &str> {
+    let mut in_code = false;
+    page.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        in_code ^= fence;
+        !in_code && !fence
+    })
+}
+
+/// Where the links in a page lead: what stands in `](…)`.
+fn links(page: &str) -> Vec<&str> {
+    let ends = prose(page).flat_map(|line| line.split("](").skip(1));
+    ends.map(|rest| rest.split(')').next().unwrap()).collect()
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = prose(page).filter(|line| line.starts_with('#'));
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    headings
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase())
+        .map(|title| title.chars().filter(kept).collect::<String>().replace(' ', "-"))
+        .collect()
+}
+
+#[test]
+fn the_pages_links_lead_to_files_and_headings_that_exist() {
+    let docs = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path());
+    let pages =
+        docs.chain(["README.md".into(), "CHANGELOG.md".into(), "tests/vectors/README.md".into()]);
+    let mut followed = 0;
+    for page in pages.filter(|path| path.extension().is_some_and(|e| e == "md")) {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{}: there is no {file}", page.display());
+            let there = || anchors(&fs::read_to_string(&target).unwrap());
+            assert!(
+                anchor.is_empty() || there().iter().any(|heading| heading == anchor),
+                "{}: {} has no heading #{anchor}",
+                page.display(),
+                target.display()
+            );
+            followed += 1;
+        }
+    }
+    assert!(followed > 20, "only {followed} links were found");
 }
 
 /// The names of the tests in a source.

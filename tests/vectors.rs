@@ -187,7 +187,6 @@ fn every_vector_is_whole_and_in_a_file_that_is_checked() {
     }
 }
 
-#[cfg(unix)]
 mod bytes {
     use super::raw::{RawAgent, RawPipe};
     use super::*;

@@ -196,7 +196,7 @@ pub(crate) fn paced(rate: u32, threads: u32, span: Duration, emit: impl Fn(u32) 
     Run { calls: calls.expect("a thread"), cpu_ns }
 }
 
-fn sleep_until(due: Instant) {
+pub(crate) fn sleep_until(due: Instant) {
     let now = Instant::now();
     if due > now {
         thread::sleep(due - now);

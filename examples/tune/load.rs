@@ -10,11 +10,10 @@ use wedr_plugin_sdk::testing::{PluginMessage, Script, TestAgent};
 use wedr_plugin_sdk::{Error, EventSink, Metadata, Result, Runner, Stats};
 
 const THREADS: u32 = 4;
-/// How long events come, besides the stall.
-const LASTING: Duration = Duration::from_secs(1);
-const BEFORE_THE_STALL: Duration = Duration::from_millis(500);
 
 pub(crate) struct Load {
+    /// How long events come, besides the stall, which is in the middle.
+    pub(crate) lasting: Duration,
     /// Events per second.
     pub(crate) rate: u32,
     /// Events at once when the agent stalls.
@@ -42,7 +41,7 @@ struct Opened<'a> {
 impl Load {
     /// Puts it on a session of its own.
     pub(crate) fn run(&self, runner: Runner) -> Result<Outcome> {
-        let before = self.in_time(BEFORE_THE_STALL);
+        let before = self.in_time(self.lasting / 2);
         let agent = &match self.stall {
             Some(_) => TestAgent::with(Script::new().stop_reading_after(before as usize))?,
             None => TestAgent::start()?,
@@ -61,7 +60,7 @@ impl Load {
                 emits = thread::scope(|scope| -> Result<_> {
                     if let Some(stall) = self.stall {
                         scope.spawn(move || {
-                            agent.wait_for_events(before as usize, LASTING);
+                            agent.wait_for_events(before as usize, self.lasting);
                             thread::sleep(stall);
                             agent.resume();
                         });
@@ -84,8 +83,8 @@ impl Load {
     /// Emits one thread's share of the events, each when it is due.
     fn callbacks(&self, sink: &EventSink, began: Instant, thread: u32) -> Result<Histogram<u64>> {
         let start = Instant::now();
-        let steady = self.in_time(LASTING + self.stall.unwrap_or_default());
-        let burst_after = self.in_time(BEFORE_THE_STALL);
+        let steady = self.in_time(self.lasting + self.stall.unwrap_or_default());
+        let burst_after = self.in_time(self.lasting / 2);
         let mut emits = histogram();
         for n in (thread..steady).step_by(THREADS as usize) {
             let due = start + Duration::from_secs(1) * n / self.rate;

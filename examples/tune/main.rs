@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release --example tune -- --rate 20000 --burst 5000 --stall 500ms`
 //!
-//! Events come from four threads at a steady rate; after half a second the agent stops reading for
-//! as long as `--stall` says, and at the same moment `--burst` events come at once. Each setting
+//! Events come from four threads at a steady rate; after half of `--lasting` the agent stops reading
+//! for as long as `--stall` says, and at the same moment `--burst` events come at once. Each setting
 //! gets a session of its own, against an agent inside this process. Prints two tables, and draws
 //! them as `capacity.svg` and `linger.svg` into the folder that `--out` names.
 
@@ -37,24 +37,27 @@ struct Arguments {
     /// How long the agent stalls, such as 500ms or 2s
     #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
     stall: Duration,
+    /// How long events come with each setting, besides the stall
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    lasting: Duration,
     /// The folder for the plots
     #[arg(long, default_value = "target/tune")]
     out: PathBuf,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { rate, burst, stall, out } = Arguments::parse();
+    let Arguments { rate, burst, stall, lasting, out } = Arguments::parse();
     fs::create_dir_all(&out)
         .map_err(|e| format!("cannot make the folder {}: {e}", out.display()))?;
 
-    let load = Load { rate, burst, stall: Some(stall) };
+    let load = Load { lasting, rate, burst, stall: Some(stall) };
     println!("{rate} events/s, {burst} more at once when the agent stalls for {stall:?}\n");
     let by_capacity = capacities(&load)?;
     let path = out.join("capacity.svg");
     plot::capacities(&path, &by_capacity)?;
     println!("\ndrawn as {}\n", path.display());
 
-    let load = Load { rate, burst: 0, stall: None };
+    let load = Load { lasting, rate, burst: 0, stall: None };
     println!("{rate} events/s, no burst, no stall\n");
     let by_linger = lingers(&load)?;
     let path = out.join("linger.svg");

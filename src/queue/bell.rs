@@ -58,16 +58,7 @@ impl Bell {
         fence(Ordering::SeqCst);
         if may_rest() {
             let mut rung = self.rung.lock();
-            while !*rung {
-                match deadline.instant() {
-                    None => self.changed.wait(&mut rung),
-                    Some(at) => {
-                        if self.changed.wait_until(&mut rung, at).timed_out() {
-                            break;
-                        }
-                    }
-                }
-            }
+            while !*rung && !deadline.wait(&self.changed, &mut rung) {}
             *rung = false;
         }
         self.mode.store(AWAKE, Ordering::Relaxed);

@@ -40,16 +40,8 @@ impl Flushes {
     /// Waits for the answer to `ticket`; false if it has not come by `deadline`, or never will.
     pub(super) fn wait(&self, ticket: u64, deadline: Deadline) -> bool {
         let mut tickets = self.tickets.lock();
-        while tickets.done < ticket && !tickets.ended {
-            match deadline.instant() {
-                None => self.answered.wait(&mut tickets),
-                Some(at) => {
-                    if self.answered.wait_until(&mut tickets, at).timed_out() {
-                        break;
-                    }
-                }
-            }
-        }
+        let answered = |tickets: &Tickets| tickets.done >= ticket || tickets.ended;
+        while !answered(&tickets) && !deadline.wait(&self.answered, &mut tickets) {}
         tickets.done >= ticket
     }
 

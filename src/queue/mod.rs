@@ -43,6 +43,14 @@ use room::Room;
 pub(crate) use outlet::Outlet;
 
 /// What a full queue does to `emit`.
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::{Overflow, Runner};
+/// // For callbacks that must not wait: drop, and let the agent see the gap.
+/// let runner = Runner::new().overflow(Overflow::Refuse).channel_capacity(65_536);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Overflow {
@@ -56,7 +64,7 @@ pub enum Overflow {
 
 /// How long a push may wait for room.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Patience {
+pub(crate) enum Waiting {
     /// As the session's overflow policy says.
     Policy,
     /// The caller's own limit; a full queue at its end is no refusal, since the caller may try
@@ -152,14 +160,15 @@ impl Queue {
     }
 
     /// Puts an event in. `Ok` is a promise: the writer takes it before it is done.
-    pub(crate) fn push(&self, event: EventTail, patience: Patience) -> Result<()> {
+    pub(crate) fn push(&self, event: EventTail, waiting: Waiting) -> Result<()> {
         self.check_open()?;
-        if self.room.anyone_waits() {
-            return self.push_to_full(event, patience);
+        let others = self.room.waiting();
+        if others > 0 && !self.has_room_to_spare(&event, others) {
+            return self.push_to_full(event, waiting);
         }
         match self.offer(event) {
             Ok(()) => self.settle(),
-            Err((event, _)) => self.push_to_full(event, patience),
+            Err((event, _)) => self.push_to_full(event, waiting),
         }
     }
 

@@ -112,7 +112,7 @@ fn id(event: &EventTail) -> u64 {
 }
 
 fn push(queue: &Queue, event: EventTail) -> Pushed {
-    match queue.push(event, Patience::Policy) {
+    match queue.push(event, Waiting::Policy) {
         Ok(()) => Accepted,
         Err(Error::Shutdown) => Closed,
         Err(Error::QueueFull) => Full,
@@ -141,14 +141,14 @@ fn spawn_push(queue: &Arc<Queue>, event: EventTail) -> JoinHandle<Pushed> {
 }
 
 fn send_one(outlet: &mut Outlet) -> Option<u64> {
-    let event = outlet.take()?;
+    let event = outlet.take().ok()?;
     outlet.sent(1);
     Some(id(&event))
 }
 
 fn send_batch(outlet: &mut Outlet) -> Vec<u64> {
     let mut batch = Vec::new();
-    while let Some(event) = outlet.take() {
+    while let Ok(event) = outlet.take() {
         batch.push(id(&event));
     }
     outlet.sent(batch.len() as u64);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Queue;
 use crate::deadline::Deadline;
 use crate::stats::Counters;
-use crate::sync::{Arc, Ordering, Receiver, fence};
+use crate::sync::{Arc, Ordering, Receiver, TryRecvError, fence};
 use crate::wire::event::EventTail;
 
 /// While the writer takes events, it looks this often at least for producers to wake.
@@ -49,15 +49,20 @@ impl Outlet {
         &self.queue.counters
     }
 
-    pub(crate) fn take(&mut self) -> Option<EventTail> {
-        let event = self.events.try_recv().ok()?;
-        let heap_bytes = event.heap_bytes();
-        self.queue.budget.release(heap_bytes);
-        self.owes_bytes |= heap_bytes > 0;
-        self.owes_room = true;
-        self.taken += 1;
-        self.set_in_hand(self.in_hand + 1);
-        Some(event)
+    /// The next event. Passed on as the channel gives it, since every layer that looks into it
+    /// would move it once more.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Result<EventTail, TryRecvError> {
+        let taken = self.events.try_recv();
+        if let Ok(event) = &taken {
+            let heap_bytes = event.heap_bytes();
+            self.queue.budget.release(heap_bytes);
+            self.owes_bytes |= heap_bytes > 0;
+            self.owes_room = true;
+            self.taken += 1;
+            self.set_in_hand(self.in_hand + 1);
+        }
+        taken
     }
 
     /// Accounts for `events` that were handed to the operating system.
@@ -109,7 +114,7 @@ impl Outlet {
     fn someone_waits(&self) -> bool {
         // Between taking and looking who waits; the other half is in `Queue::wait_for_room`.
         fence(Ordering::SeqCst);
-        self.queue.room.anyone_waits()
+        self.queue.room.waiting() > 0
     }
 
     fn announce_room(&mut self) {
@@ -184,7 +189,7 @@ impl Drop for Outlet {
         self.queue.shutdown.request();
         self.close();
         self.queue.refusals.close();
-        while !self.drained && self.take().is_some() {}
+        while !self.drained && self.take().is_ok() {}
         self.counters().undelivered.add(self.in_hand as u64);
         self.set_in_hand(0);
         self.queue.room.release_all();

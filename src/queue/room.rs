@@ -4,7 +4,7 @@
 //! producer per event taken. It waits here until the writer has made room for many.
 //!
 //! Nobody is starved. While anybody waits, a newcomer may take a slot only if one stays for
-//! everyone who waits. The writer wakes no more than there are slots, the longest waiting first;
+//! everyone who waits: it looks under the lock, or sees so many that it need not. The writer wakes no more than there are slots, the longest waiting first;
 //! who is woken and finds the slot taken lost it to one who was past looking when the line began
 //! to form, and there are at most as many of those as threads. Bytes of the budget go to the
 //! first in their line alone, so that small events do not starve a large one.
@@ -12,15 +12,15 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Lack, Overflow, Patience, Queue};
+use super::{Lack, Overflow, Queue, Waiting};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, fence};
+use crate::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, fence};
 use crate::wire::event::EventTail;
 
 pub(super) struct Room {
-    /// Whether `line` has anybody in it. Written under the lock only.
-    anyone_waits: AtomicBool,
+    /// How many are in `line`. Written under the lock only.
+    waiting: AtomicUsize,
     line: Mutex<Line>,
     slots_made: Condvar,
     bytes_made: Condvar,
@@ -28,7 +28,9 @@ pub(super) struct Room {
     longest_wait_ns: AtomicU64,
 }
 
-/// Who waits.
+/// Who waits. On a cache line of its own, so that its lock does not slow those who only look
+/// whether anybody does.
+#[repr(align(128))]
 struct Line {
     /// All of them; so many slots are not for newcomers.
     waiting: usize,
@@ -43,7 +45,7 @@ impl Room {
     pub(super) fn new() -> Self {
         let line = Line { waiting: 0, woken: 0, for_bytes: VecDeque::new(), next_ticket: 0 };
         Self {
-            anyone_waits: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             line: Mutex::new(line),
             slots_made: Condvar::new(),
             bytes_made: Condvar::new(),
@@ -53,8 +55,8 @@ impl Room {
     }
 
     #[inline]
-    pub(super) fn anyone_waits(&self) -> bool {
-        self.anyone_waits.load(Ordering::Relaxed)
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     pub(super) fn waits(&self) -> u64 {
@@ -93,7 +95,7 @@ impl Room {
 
     fn enter(&self, line: &mut Line, for_bytes: bool) -> Option<u64> {
         line.waiting += 1;
-        self.anyone_waits.store(true, Ordering::Relaxed);
+        self.waiting.store(line.waiting, Ordering::Relaxed);
         for_bytes.then(|| {
             line.next_ticket += 1;
             line.for_bytes.push_back(line.next_ticket);
@@ -103,7 +105,7 @@ impl Room {
 
     fn leave(&self, line: &mut Line, ticket: Option<u64>) {
         line.waiting -= 1;
-        self.anyone_waits.store(line.waiting > 0, Ordering::Relaxed);
+        self.waiting.store(line.waiting, Ordering::Relaxed);
         if let Some(ticket) = ticket {
             line.for_bytes.retain(|t| *t != ticket);
             // For the next in that line.
@@ -117,13 +119,7 @@ impl Room {
             Lack::Slot => &self.slots_made,
             Lack::Bytes => &self.bytes_made,
         };
-        let timed_out = match deadline.instant() {
-            None => {
-                made.wait(line);
-                false
-            }
-            Some(at) => made.wait_until(line, at).timed_out(),
-        };
+        let timed_out = deadline.wait(made, line);
         if lack == Lack::Slot && !timed_out {
             line.woken -= 1;
         }
@@ -134,56 +130,51 @@ impl Room {
         let waited = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.longest_wait_ns.fetch_max(waited, Ordering::Relaxed);
     }
-
-    #[cfg(all(test, not(wedr_loom)))]
-    pub(super) fn waiting(&self) -> usize {
-        self.line.lock().waiting
-    }
 }
 
 impl Queue {
     /// Puts an event into a queue that is full, or has others waiting for room.
     #[cold]
-    pub(super) fn push_to_full(&self, event: EventTail, patience: Patience) -> Result<()> {
+    pub(super) fn push_to_full(&self, event: EventTail, waiting: Waiting) -> Result<()> {
         let mut line = self.room.line.lock();
         if event.heap_bytes() > 0 {
             // It may have held bytes for a moment and not found a slot. Who looked just then
             // must look again.
             self.room.bytes_made.notify_all();
         }
-        if let Some(deadline) = self.deadline(patience) {
+        if let Some(deadline) = self.deadline(waiting) {
             self.wait_for_room(event, &mut line, deadline)?;
         } else if self.offer_as_newcomer(event, &line).is_err() {
             drop(line);
             self.check_open()?;
             // It may be lingering.
             self.bell.ring();
-            return Err(self.refuse(patience));
+            return Err(self.refuse(waiting));
         }
         drop(line);
         self.settle()
     }
 
     /// Until when a push may wait; `None` if it may not.
-    fn deadline(&self, patience: Patience) -> Option<Deadline> {
+    fn deadline(&self, waiting: Waiting) -> Option<Deadline> {
         // Unwinding must not depend on the agent.
         if std::thread::panicking() {
             return None;
         }
-        match patience {
-            Patience::Never => None,
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Policy => match self.limits.overflow {
+        match waiting {
+            Waiting::Never => None,
+            Waiting::Until(deadline) => Some(deadline),
+            Waiting::Policy => match self.limits.overflow {
                 Overflow::Block => Some(Deadline::NEVER),
                 Overflow::Refuse => None,
             },
         }
     }
 
-    fn refuse(&self, patience: Patience) -> Error {
-        match patience {
+    fn refuse(&self, waiting: Waiting) -> Error {
+        match waiting {
             // Its caller has no other way to learn of the loss, so the agent does: `seq` skips.
-            Patience::Policy if !self.refusals.add() => self.closed(),
+            Waiting::Policy if !self.refusals.add() => self.closed(),
             _ => Error::QueueFull,
         }
     }
@@ -196,6 +187,13 @@ impl Queue {
         } else {
             Err((event, Lack::Slot))
         }
+    }
+
+    /// Whether there is room for a newcomer's event, and so much more that it does not have to be
+    /// looked for under the lock: as many threads may see it at once and take what they saw.
+    pub(super) fn has_room_to_spare(&self, event: &EventTail, others: usize) -> bool {
+        const THREADS: usize = 64;
+        event.heap_bytes() == 0 && self.has_slot_beyond(others + THREADS)
     }
 
     /// Whether a slot stays for each of so many others if one is taken.

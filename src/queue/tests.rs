@@ -29,7 +29,7 @@ fn closed(push: Result<()>) -> bool {
 }
 
 fn until_someone_waits(queue: &Queue) {
-    while !queue.room.anyone_waits() {
+    while queue.room.waiting() == 0 {
         thread::yield_now();
     }
 }
@@ -37,18 +37,18 @@ fn until_someone_waits(queue: &Queue) {
 #[test]
 fn a_budget_smaller_than_one_event_lets_them_through_one_by_one() {
     let (queue, mut outlet) = open(8, 1);
-    queue.push(event(LONG), Patience::Never).unwrap();
-    assert!(matches!(queue.push(event(LONG), Patience::Never), Err(Error::QueueFull)));
-    queue.push(event(SHORT), Patience::Never).expect("short events need no budget");
+    queue.push(event(LONG), Waiting::Never).unwrap();
+    assert!(matches!(queue.push(event(LONG), Waiting::Never), Err(Error::QueueFull)));
+    queue.push(event(SHORT), Waiting::Never).expect("short events need no budget");
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| queue.push(event(LONG), Patience::Policy).unwrap());
+            scope.spawn(|| queue.push(event(LONG), Waiting::Policy).unwrap());
         }
         let mut taken = 0;
         while taken < 6 {
             match outlet.take() {
-                Some(_) => taken += 1,
-                None => outlet.idle(Deadline::NEVER),
+                Ok(_) => taken += 1,
+                Err(_) => outlet.idle(Deadline::NEVER),
             }
         }
     });
@@ -63,16 +63,16 @@ fn a_large_event_is_not_starved_by_small_ones() {
     thread::scope(|scope| {
         let _closes = Closes(queue);
         for _ in 0..SMALL_ONES {
-            scope.spawn(|| while queue.push(event(LONG), Patience::Policy).is_ok() {});
+            scope.spawn(|| while queue.push(event(LONG), Waiting::Policy).is_ok() {});
         }
         while queue.room.waiting() < SMALL_ONES {
             thread::yield_now();
         }
-        let large = scope.spawn(|| queue.push(event(3 * LONG), Patience::Policy).unwrap());
+        let large = scope.spawn(|| queue.push(event(3 * LONG), Waiting::Policy).unwrap());
         // Whatever is taken is free for whoever takes it; the small ones would fit at once.
         let mut taken = 0;
         while !large.is_finished() {
-            if queue.room.waiting() <= SMALL_ONES || outlet.take().is_none() {
+            if queue.room.waiting() <= SMALL_ONES || outlet.take().is_err() {
                 thread::yield_now();
                 continue;
             }
@@ -87,9 +87,9 @@ fn a_large_event_is_not_starved_by_small_ones() {
 #[test]
 fn a_wait_does_not_time_out_while_there_is_room() {
     let (queue, mut outlet) = open(1, 0);
-    queue.push(event(SHORT), Patience::Never).unwrap();
+    queue.push(event(SHORT), Waiting::Never).unwrap();
     thread::scope(|scope| {
-        let soon = Patience::Until(Deadline::after(Duration::from_millis(50)));
+        let soon = Waiting::Until(Deadline::after(Duration::from_millis(50)));
         let waiting = scope.spawn({
             let queue = &queue;
             move || queue.push(event(SHORT), soon)
@@ -104,8 +104,8 @@ fn a_wait_does_not_time_out_while_there_is_room() {
 #[test]
 fn a_wait_without_room_times_out_and_is_no_refusal() {
     let (queue, _outlet) = open(1, 0);
-    queue.push(event(SHORT), Patience::Never).unwrap();
-    let soon = Patience::Until(Deadline::after(Duration::from_millis(20)));
+    queue.push(event(SHORT), Waiting::Never).unwrap();
+    let soon = Waiting::Until(Deadline::after(Duration::from_millis(20)));
     assert!(matches!(queue.push(event(SHORT), soon), Err(Error::QueueFull)));
     let stats = queue.stats();
     assert_eq!((stats.refused, stats.waits, stats.queued), (0, 1, 1));
@@ -115,12 +115,12 @@ fn a_wait_without_room_times_out_and_is_no_refusal() {
 #[test]
 fn a_slot_stays_for_each_who_waits() {
     let (queue, mut outlet) = open(2, 0);
-    let newcomer = || queue.push(event(SHORT), Patience::Never);
+    let newcomer = || queue.push(event(SHORT), Waiting::Never);
     newcomer().unwrap();
     newcomer().unwrap();
     thread::scope(|scope| {
         let _closes = Closes(&queue);
-        let waiting = scope.spawn(|| queue.push(event(SHORT), Patience::Policy));
+        let waiting = scope.spawn(|| queue.push(event(SHORT), Waiting::Policy));
         until_someone_waits(&queue);
         outlet.take().unwrap();
         assert!(matches!(newcomer(), Err(Error::QueueFull)), "the one slot is the waiter's");
@@ -143,14 +143,14 @@ fn newcomers_overtake_a_waiter_a_bounded_number_of_times() {
             let _closes = Closes(queue);
             for _ in 0..NEWCOMERS {
                 // They come again and again, and never wait in line.
-                scope.spawn(|| while !closed(queue.push(event(SHORT), Patience::Never)) {});
+                scope.spawn(|| while !closed(queue.push(event(SHORT), Waiting::Never)) {});
             }
             for _ in 0..rounds {
                 let waiter = scope.spawn(|| {
                     let marked = EventTail::encode(MARK, 1, &(), 1000).unwrap();
-                    queue.push(marked, Patience::Policy).unwrap();
+                    queue.push(marked, Waiting::Policy).unwrap();
                 });
-                while !queue.room.anyone_waits() && !waiter.is_finished() {
+                while queue.room.waiting() == 0 && !waiter.is_finished() {
                     thread::yield_now();
                 }
                 // What is queued already, and what comes before the waiter's. A slot at a time:
@@ -179,7 +179,7 @@ fn newcomers_overtake_a_waiter_a_bounded_number_of_times() {
 fn dropping_the_outlet_closes_the_queue_and_counts_what_is_left() {
     let (queue, mut outlet) = open(4, 1 << 20);
     for bytes in [SHORT, LONG, SHORT] {
-        queue.push(event(bytes), Patience::Never).unwrap();
+        queue.push(event(bytes), Waiting::Never).unwrap();
     }
     outlet.take().unwrap();
     outlet.take().unwrap();
@@ -190,7 +190,7 @@ fn dropping_the_outlet_closes_the_queue_and_counts_what_is_left() {
         drop(outlet);
         assert!(matches!(flush.join().unwrap(), Err(Error::Undelivered { count: 2 })));
     });
-    assert!(matches!(queue.push(event(SHORT), Patience::Policy), Err(Error::Shutdown)));
+    assert!(matches!(queue.push(event(SHORT), Waiting::Policy), Err(Error::Shutdown)));
     let stats = queue.stats();
     assert_eq!((stats.sent, stats.undelivered, stats.queued), (1, 2, 0));
 }
@@ -199,11 +199,10 @@ fn dropping_the_outlet_closes_the_queue_and_counts_what_is_left() {
 fn who_waits_for_room_is_released_with_the_reason() {
     for lose in [false, true] {
         let (queue, outlet) = open(1, 0);
-        queue.push(event(SHORT), Patience::Never).unwrap();
+        queue.push(event(SHORT), Waiting::Never).unwrap();
         thread::scope(|scope| {
-            let waiting: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| queue.push(event(SHORT), Patience::Policy)))
-                .collect();
+            let waiting: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| queue.push(event(SHORT), Waiting::Policy))).collect();
             until_someone_waits(&queue);
             if lose {
                 outlet.lose(io::ErrorKind::BrokenPipe.into());

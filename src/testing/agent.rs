@@ -8,17 +8,41 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::record::{RecordedSession, SessionEnd};
+use super::record::RecordedSession;
 use super::script::Script;
-use super::serve::serve;
+use super::serve::{Host, accept_all, serve};
 use crate::deadline::Deadline;
 use crate::error::Result;
-use crate::transport::{Listener, Pipe, remove, temporary_path};
-
-/// How often a waiting thread looks whether the agent was told something.
-const SLICE: Duration = Duration::from_millis(20);
+use crate::transport::{Listener, remove, temporary_path};
+use crate::wire::message::PluginMessage;
 
 /// An agent in the test's own process. Dropping it closes its pipe and every session.
+///
+/// # Examples
+///
+/// A stall that ends: the queue is full meanwhile, and nothing is lost.
+///
+/// ```
+/// use std::time::Duration;
+/// use wedr_plugin_sdk::testing::{Script, TestAgent};
+/// use wedr_plugin_sdk::{Error, Metadata, Runner};
+///
+/// const LIMIT: Duration = Duration::from_secs(30);
+/// let agent = TestAgent::with(Script::new().stop_reading_after(1))?;
+/// let runner =
+///     Runner::new().pipe_path(agent.path()).channel_capacity(16).drain_timeout(LIMIT);
+/// let mut accepted = 0;
+/// runner.run_with(Metadata::new("acme", "1.0", "Acme"), |sink, _ctx| {
+///     while sink.event("acme.tick").try_emit("some text").is_ok() {
+///         accepted += 1;
+///     }
+///     agent.resume();
+///     Ok(())
+/// })?;
+/// let session = agent.ended_session(LIMIT).expect("it ended");
+/// assert_eq!(session.events().count(), accepted);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct TestAgent {
     path: PathBuf,
     shared: Arc<Shared>,
@@ -26,8 +50,8 @@ pub struct TestAgent {
 }
 
 /// What the agent's threads have in common.
-pub(super) struct Shared {
-    pub(super) script: Script,
+struct Shared {
+    script: Script,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -86,6 +110,17 @@ impl TestAgent {
 
     /// Waits until the sessions are as `wanted` says, at most for `timeout`; says whether they
     /// are. `wanted` is asked after every change; it must not use the agent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use wedr_plugin_sdk::testing::TestAgent;
+    /// let agent = TestAgent::start()?;
+    /// let nobody_came = !agent.wait_until(Duration::ZERO, |sessions| !sessions.is_empty());
+    /// assert!(nobody_came);
+    /// # Ok::<(), wedr_plugin_sdk::Error>(())
+    /// ```
     pub fn wait_until(
         &self,
         timeout: Duration,
@@ -158,44 +193,6 @@ impl Shared {
         }
     }
 
-    /// Changes a session's record, and tells those who wait.
-    pub(super) fn record<T>(
-        &self,
-        index: usize,
-        change: impl FnOnce(&mut RecordedSession) -> T,
-    ) -> T {
-        let result = change(&mut self.state.lock().sessions[index]);
-        self.changed.notify_all();
-        result
-    }
-
-    pub(super) fn must_close(&self, index: usize) -> bool {
-        let state = self.state.lock();
-        state.stopped || index < state.disconnected
-    }
-
-    /// Patience for as long as the session need not be closed.
-    pub(super) fn patience(&self, index: usize) -> impl FnMut() -> Option<Deadline> {
-        move || (!self.must_close(index)).then(|| Deadline::after(SLICE))
-    }
-
-    /// Parks the session until it is to be closed, or, if it may be resumed, until it is.
-    pub(super) fn park(&self, index: usize, resumable: bool) {
-        let mut state = self.state.lock();
-        while !state.stopped && index >= state.disconnected && !(resumable && state.resumed) {
-            self.changed.wait(&mut state);
-        }
-    }
-
-    /// Waits for `pause`, or until the session is to be closed.
-    pub(super) fn pause(&self, index: usize, pause: Duration) {
-        let deadline = Deadline::after(pause);
-        let mut state = self.state.lock();
-        while !state.stopped && index >= state.disconnected && !deadline.has_passed() {
-            self.wait(&mut state, deadline);
-        }
-    }
-
     fn open_session(&self) -> usize {
         let mut state = self.state.lock();
         state.sessions.push(RecordedSession::default());
@@ -204,30 +201,62 @@ impl Shared {
     }
 }
 
-fn listen(listener: &mut Listener, shared: &Shared) {
-    thread::scope(|scope| {
-        loop {
-            let patience = &mut || (!shared.state.lock().stopped).then(|| Deadline::after(SLICE));
-            match listener.accept(patience) {
-                Ok(Some(pipe)) => {
-                    let index = shared.open_session();
-                    scope.spawn(move || session(shared, index, pipe));
-                }
-                Ok(None) => break,
-                // Out of descriptors, say: what waits in the backlog is taken later.
-                Err(_) => thread::sleep(SLICE),
-            }
-        }
-    });
+/// A session's place in the record.
+struct Session<'a> {
+    shared: &'a Shared,
+    index: usize,
 }
 
-fn session(shared: &Shared, index: usize, mut pipe: Pipe) {
-    let end = serve(shared, index, &mut pipe);
-    // First closed, then said to be.
-    if end == SessionEnd::ByAgent {
-        pipe.disconnect();
-    } else {
-        drop(pipe);
+impl Session<'_> {
+    /// Changes the session's record, and tells those who wait.
+    fn record(&self, change: impl FnOnce(&mut RecordedSession)) {
+        change(&mut self.shared.state.lock().sessions[self.index]);
+        self.shared.changed.notify_all();
     }
-    shared.record(index, |session| session.end = Some(end));
+
+    fn is_over(&self, state: &State) -> bool {
+        state.stopped || self.index < state.disconnected
+    }
+}
+
+impl Host for Session<'_> {
+    fn must_close(&self) -> bool {
+        self.is_over(&self.shared.state.lock())
+    }
+
+    fn pause(&self, until: Deadline) {
+        let mut state = self.shared.state.lock();
+        while !self.is_over(&state) && !until.has_passed() {
+            self.shared.wait(&mut state, until);
+        }
+    }
+
+    fn stall(&mut self) {
+        let mut state = self.shared.state.lock();
+        while !self.is_over(&state) && !state.resumed {
+            self.shared.changed.wait(&mut state);
+        }
+    }
+
+    fn before_reading(&mut self) {}
+
+    fn took(&mut self, message: PluginMessage, _body: &[u8]) {
+        self.record(|session| session.keep(message));
+    }
+
+    fn refused(&mut self, _what: &str, _bytes: &[u8]) {}
+}
+
+fn listen(listener: &mut Listener, shared: &Shared) {
+    let stopped = || shared.state.lock().stopped;
+    thread::scope(|scope| {
+        accept_all(listener, stopped, |pipe| {
+            let mut session = Session { shared, index: shared.open_session() };
+            scope.spawn(move || {
+                // It returns when the pipe is closed: first closed, then said to be.
+                let end = serve(&shared.script, &mut session, pipe);
+                session.record(|session| session.end = Some(end));
+            });
+        });
+    });
 }

@@ -62,3 +62,12 @@ pub use crate::wire::message::{Event, Hello, PluginMessage};
 pub use agent::TestAgent;
 pub use record::{Received, RecordedSession, SessionEnd};
 pub use script::Script;
+#[cfg(feature = "dev-agent")]
+pub(crate) use serve::{Host, accept_all, serve};
+
+/// For this crate's own tests, which can send a process nothing else on Windows.
+#[cfg(windows)]
+#[doc(hidden)]
+pub fn press_ctrl_c() -> std::io::Result<()> {
+    crate::transport::press_ctrl_c()
+}

@@ -5,6 +5,20 @@ use std::time::Instant;
 use crate::wire::message::{Event, Hello, PluginMessage};
 
 /// A message and when it came.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use wedr_plugin_sdk::testing::RecordedSession;
+///
+/// /// The longest silence between two messages.
+/// fn longest_gap(session: &RecordedSession) -> Duration {
+///     let pairs = session.received.windows(2);
+///     pairs.map(|pair| pair[1].at - pair[0].at).max().unwrap_or_default()
+/// }
+/// # assert_eq!(longest_gap(&RecordedSession::default()), Duration::ZERO);
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Received {
@@ -15,6 +29,17 @@ pub struct Received {
 }
 
 /// How a session ended.
+///
+/// # Examples
+///
+/// A plugin that ends without its goodbye:
+///
+/// ```
+/// use wedr_plugin_sdk::testing::{RecordedSession, SessionEnd};
+/// fn assert_in_order(session: &RecordedSession) {
+///     assert_eq!(session.end, Some(SessionEnd::Goodbye), "{:?}", session.received.last());
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionEnd {
@@ -32,6 +57,29 @@ pub enum SessionEnd {
 }
 
 /// One session, as the agent saw it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use wedr_plugin_sdk::testing::{SessionEnd, TestAgent};
+/// # use wedr_plugin_sdk::{Metadata, Runner};
+///
+/// let agent = TestAgent::start()?;
+/// let runner = Runner::new().pipe_path(agent.path());
+/// runner.run_with(Metadata::new("8f0c", "1.0", "Acme"), |sink, _ctx| {
+///     sink.emit("acme.boot", serde_json::json!({ "pid": 4 }))
+/// })?;
+///
+/// let session = agent.ended_session(Duration::from_secs(30)).expect("it ended");
+/// assert_eq!(session.hello.as_ref().unwrap().plugin_id, "8f0c");
+/// let event = session.events().next().unwrap();
+/// assert_eq!((event.seq, &*event.kind), (0, "acme.boot"));
+/// assert_eq!(event.payload["pid"], 4);
+/// assert_eq!(session.missing_seqs(), 0);
+/// assert_eq!(session.end, Some(SessionEnd::Goodbye));
+/// # Ok::<(), wedr_plugin_sdk::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct RecordedSession {
@@ -60,39 +108,15 @@ impl RecordedSession {
 
     /// How many numbers `seq` has skipped: events that the plugin had to refuse.
     pub fn missing_seqs(&self) -> u64 {
-        let last = self.received.iter().rev().find_map(|r| seq(&r.message));
-        let numbered = self.received.iter().filter(|r| seq(&r.message).is_some()).count() as u64;
+        let last = self.received.iter().rev().find_map(|r| r.message.seq());
+        let numbered = self.received.iter().filter(|r| r.message.seq().is_some()).count() as u64;
         last.map_or(0, |last| last + 1 - numbered)
     }
 
-    /// Keeps `message`, or says how it breaks the protocol.
-    pub(super) fn take(&mut self, message: PluginMessage, at: Instant) -> Result<(), String> {
-        match (message, &self.hello) {
-            (PluginMessage::Hello(hello), None) => self.hello = Some(hello),
-            (PluginMessage::Hello(_), Some(_)) => return Err("a second hello".into()),
-            (message, None) => return Err(format!("{message:?} before hello")),
-            (message, Some(_)) => {
-                let before = self.received.iter().rev().find_map(|r| seq(&r.message));
-                match (seq(&message), before) {
-                    (Some(seq), Some(before)) if seq <= before => {
-                        return Err(format!("seq {seq} after {before}"));
-                    }
-                    _ => self.received.push(Received { at, message }),
-                }
-            }
+    pub(super) fn keep(&mut self, message: PluginMessage) {
+        match message {
+            PluginMessage::Hello(hello) => self.hello = Some(hello),
+            message => self.received.push(Received { at: Instant::now(), message }),
         }
-        Ok(())
-    }
-
-    pub(super) fn said_goodbye(&self) -> bool {
-        self.received.last().is_some_and(|r| r.message == PluginMessage::Goodbye)
-    }
-}
-
-fn seq(message: &PluginMessage) -> Option<u64> {
-    match message {
-        PluginMessage::Event(event) => Some(event.seq),
-        PluginMessage::Heartbeat { seq } => Some(*seq),
-        _ => None,
     }
 }

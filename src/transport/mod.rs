@@ -38,6 +38,8 @@ use windows as sys;
 #[cfg(not(any(unix, windows)))]
 compile_error!("wedr-plugin-sdk has transports for Unix and Windows only");
 
+#[cfg(all(windows, feature = "test-util"))]
+pub(crate) use sys::press_ctrl_c;
 pub(crate) use sys::{DEFAULT_PATH, Pipe, check_path};
 #[cfg(feature = "test-util")]
 pub(crate) use sys::{Listener, remove, temporary_path};
@@ -76,6 +78,15 @@ pub(crate) enum Closed {
 }
 
 /// Which process may be at the other end of the pipe.
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::{AgentTrust, Runner};
+/// # #[cfg(unix)]
+/// // An agent with a user of its own.
+/// let runner = Runner::new().trusted_agent(AgentTrust::Uid(990));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum AgentTrust {

@@ -1,7 +1,7 @@
 //! A Unix stream socket, never blocking but in `poll`.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ impl Pipe {
         loop {
             // A new socket each time: POSIX does not say what a failed connect leaves.
             let socket = new_socket()?;
-            match connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address) {
+            match connect(socket.as_raw_fd(), &address) {
                 Ok(()) => return Ok(Self { socket, arrival: Arrival::Stays }),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => match patience() {
@@ -185,8 +185,8 @@ impl Pipe {
         }
     }
 
-    fn raw(&self) -> std::os::fd::RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.socket)
+    fn raw(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 
     fn wait_for(&self, events: PollFlags, deadline: Deadline) -> io::Result<()> {
@@ -235,14 +235,25 @@ const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const NO_SIGNAL: MsgFlags = MsgFlags::empty();
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+/// A socket whose number is above those of the standard streams. If one of these was closed, its
+/// number is the next to be given out, and what the host prints there would go to the agent.
 fn new_socket() -> io::Result<OwnedFd> {
+    let socket = lowest_socket()?;
+    if socket.as_raw_fd() > 2 {
+        return Ok(socket);
+    }
+    // std has clones begin at 3.
+    socket.try_clone()
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn lowest_socket() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok(socket(AddressFamily::Unix, SockType::Stream, flags, None)?)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn new_socket() -> io::Result<OwnedFd> {
+fn lowest_socket() -> io::Result<OwnedFd> {
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
     // A clone is made close-on-exec.
     let stream = std::os::unix::net::UnixStream::from(socket.try_clone()?);

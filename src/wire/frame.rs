@@ -90,16 +90,18 @@ impl FrameReader {
         Ok(Some(&self.bytes[body..self.start]))
     }
 
-    /// Whether a frame has begun that is not whole yet.
+    /// What was fed and not taken: the beginning of a frame, if one has begun.
     #[cfg(feature = "test-util")]
-    pub(crate) fn is_mid_frame(&self) -> bool {
-        self.start < self.bytes.len()
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn framed(bodies: &[&[u8]]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -149,6 +151,49 @@ mod tests {
             assert_eq!(count_whole(&stream, written), whole, "{written} bytes");
             // The last body may lie elsewhere.
             assert_eq!(count_whole(&stream[..17], written), whole, "{written} bytes");
+        }
+    }
+    /// What a reader makes of `stream`, cut up: the bodies, and what stopped it.
+    fn read(stream: &[u8], cuts: &[usize]) -> (Vec<Vec<u8>>, Option<BadFrame>) {
+        let mut reader = FrameReader::default();
+        let (mut bodies, mut rest, mut cuts) = (Vec::new(), stream, cuts.iter().cycle());
+        loop {
+            let (piece, next) =
+                rest.split_at(cuts.next().map_or(usize::MAX, |n| *n).min(rest.len()));
+            reader.feed(piece);
+            rest = next;
+            loop {
+                match reader.next_body() {
+                    Ok(Some(body)) => bodies.push(body.to_vec()),
+                    Ok(None) => break,
+                    Err(bad) => return (bodies, Some(bad)),
+                }
+            }
+            if rest.is_empty() {
+                return (bodies, None);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bodies_come_out_as_they_went_in(
+            bodies in vec(vec(any::<u8>(), 1..200), 0..20),
+            cuts in vec(1..300_usize, 0..8),
+        ) {
+            let framed = framed(&bodies.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            prop_assert_eq!(read(&framed, &cuts), (bodies, None));
+        }
+
+        #[test]
+        fn any_bytes_give_the_same_bodies_however_they_are_cut_up(
+            // Low bytes, so that many are lengths of frames.
+            stream in vec(prop_oneof![0..6_u8, any::<u8>()], 0..200),
+            cuts in vec(1..20_usize, 1..8),
+        ) {
+            prop_assert_eq!(read(&stream, &cuts), read(&stream, &[]));
         }
     }
 }

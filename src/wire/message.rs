@@ -11,6 +11,15 @@ use super::{DEFAULT_HEARTBEAT_SEC, MAX_BODY, SCHEMA_VERSION, frame};
 use crate::metadata::Metadata;
 
 /// A message from the plugin to the agent.
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::testing::PluginMessage;
+/// let message = serde_json::from_str(r#"{"type":"heartbeat","seq":7}"#)?;
+/// assert_eq!(PluginMessage::Heartbeat { seq: 7 }, message);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -29,6 +38,16 @@ pub enum PluginMessage {
 }
 
 /// Who the plugin says it is.
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::testing::RecordedSession;
+/// fn assert_version(session: &RecordedSession) {
+///     let hello = session.hello.as_ref().expect("the plugin said hello");
+///     assert_eq!(hello.plugin_version, env!("CARGO_PKG_VERSION"));
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Hello {
@@ -43,6 +62,22 @@ pub struct Hello {
 }
 
 /// An event, as the agent gets it.
+///
+/// # Examples
+///
+/// ```
+/// use wedr_plugin_sdk::testing::Event;
+///
+/// #[derive(serde::Deserialize)]
+/// struct Login {
+///     user: String,
+/// }
+///
+/// /// The payload as a type of the plugin's.
+/// fn login(event: &Event) -> serde_json::Result<Login> {
+///     serde_json::from_value(event.payload.clone())
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Event {
@@ -97,6 +132,16 @@ impl PluginMessage {
             plugin_name: metadata.plugin_name.clone(),
             schema_version: SCHEMA_VERSION,
         })
+    }
+
+    /// Its place in the session's count, if it has one.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn seq(&self) -> Option<u64> {
+        match self {
+            Self::Event(event) => Some(event.seq),
+            Self::Heartbeat { seq } => Some(*seq),
+            Self::Hello(_) | Self::Goodbye => None,
+        }
     }
 }
 

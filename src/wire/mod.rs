@@ -1,9 +1,11 @@
 //! The wire: what bytes mean, both ways. See docs/protocol.md.
 
+mod buffer;
 pub(crate) mod event;
 pub(crate) mod frame;
+mod json;
 pub(crate) mod message;
-mod strict;
+mod raw;
 
 /// The largest body in bytes, either way; a session's `hello_ack` may say less for events.
 pub(crate) const MAX_BODY: usize = 1 << 20;

@@ -64,14 +64,17 @@ pub fn stalled_agent() -> TestAgent {
     TestAgent::with(Script::new().stop_reading_after(0)).unwrap()
 }
 
+/// After which a full queue has come to rest: a writer that has something to do waits less for a
+/// processor, also on a loaded machine.
+pub const MOVES_NO_MORE: Duration = Duration::from_secs(1);
+
 /// Emits to a stalled agent until neither the pipe nor the queue takes more; returns how many
 /// events were accepted.
 pub fn fill(sink: &EventSink) -> u64 {
     let payload = "x".repeat(4096);
     for accepted in 0.. {
         let event = sink.event("test.fill");
-        // Room for a moment is none: what the writer takes next makes it.
-        match event.emit_timeout(&payload, Duration::from_millis(200)) {
+        match event.emit_timeout(&payload, MOVES_NO_MORE) {
             Ok(()) => {}
             Err(Error::QueueFull) => return accepted,
             Err(other) => panic!("{other}"),
@@ -106,10 +109,15 @@ pub fn example(name: &str) -> PathBuf {
     let profile = this.ancestors().nth(2).expect("it is in a profile's folder");
     let example = profile.join("examples").join(name).with_extension(EXE_EXTENSION);
     if !example.exists() {
-        let arguments = ["build", "--example", name, "--target-dir"];
+        let profile_name = match profile.file_name() {
+            Some(name) if name == "debug" => "dev".as_ref(),
+            other => other.expect("it is in a profile's folder"),
+        };
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--example", name, "--profile"]).arg(profile_name);
         let target = profile.parent().expect("it is in a target folder");
-        let built = Command::new(env!("CARGO")).args(arguments).arg(target).status();
-        assert!(built.is_ok_and(|status| status.success()), "cargo build --example {name} failed");
+        let ran = build.arg("--target-dir").arg(target).status();
+        assert!(ran.is_ok_and(|status| status.success()), "cargo build --example {name} failed");
     }
     example
 }

@@ -5,9 +5,9 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::UNIX_EPOCH;
 #[cfg(unix)]
-use std::time::SystemTime;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use jiff::Zoned;
 use jiff::tz::{self, TimeZone};
@@ -18,13 +18,11 @@ use tempfile::TempDir;
 use wedr_plugin_sdk::testing::SessionEnd;
 use wedr_plugin_sdk::testing::{Event, RecordedSession, Script, TestAgent};
 
+use crate::common::process::{PATIENCE, Plugin};
 use crate::common::watched;
-use crate::processes::{Plugin, Writer};
+use crate::processes::Writer;
 use crate::timestamp;
 use crate::writer::{line, rotated};
-
-/// Less than the watchdog, so that a test that fails still kills its processes.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 macro_rules! trials {
     ($($(#[$cfg:meta])* $name:ident,)*) => {
@@ -69,6 +67,10 @@ pub(crate) fn run() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
+fn start(agent: &TestAgent, options: &[&str], file: &Path) -> Plugin {
+    Plugin::spawn(Plugin::command("log_tail", agent).args(options).arg(file))
+}
+
 /// A log of its own, and who has to do with it.
 struct Scene {
     agent: TestAgent,
@@ -89,7 +91,7 @@ impl Scene {
         let path = folder.path().join("app.log");
         let mut writer = Writer::start(&path);
         writer.does(&["lines 0"]);
-        let plugin = Plugin::start(&agent, &["--from-start"], &path);
+        let plugin = start(&agent, &["--from-start"], &path);
         let scene = Self { agent, plugin, writer, path, _folder: folder };
         assert_eq!(has_started(&scene.agent, &scene.path), 0);
         scene
@@ -372,7 +374,7 @@ fn a_file_that_is_not_there_yet() {
     let path = folder.path().join("app.log");
     fs::write(rotated(&path, 1), "from before the start\n").unwrap();
     // Where it begins makes no difference: nothing was there.
-    let plugin = Plugin::start(&agent, &[], &path);
+    let plugin = start(&agent, &[], &path);
     assert_eq!(has_started(&agent, &path), Value::Null);
     let mut writer = Writer::start(&path);
     writer.does(&["lines 10", "shift", "open", "lines 10"]);
@@ -384,7 +386,7 @@ fn the_end_by_default() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("app.log");
     fs::write(&path, "from before the start\nbegun bef").unwrap();
-    let plugin = Plugin::start(&agent, &[], &path);
+    let plugin = start(&agent, &[], &path);
     assert_eq!(has_started(&agent, &path), json!("from before the start\n".len()));
     let mut writer = Writer::start(&path);
     writer.writes("ore, ended after\n");
@@ -445,7 +447,7 @@ fn times_in_events() {
     let agent = TestAgent::start().unwrap();
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("app.log");
-    let command = &mut Plugin::command(&agent);
+    let command = &mut Plugin::command("log_tail", &agent);
     let plugin = Plugin::spawn(command.arg(&path).env("TZ", "<+05>-5"));
     has_started(&agent, &path);
     let mut writer = Writer::start(&path);
@@ -538,7 +540,7 @@ fn bad_command_lines() {
     let agent = TestAgent::start().unwrap();
     for arguments in [&[][..], &["a", "b"], &["--from-end", "a"], &["--from-start"], &["/"], &[""]]
     {
-        let plugin = Plugin::spawn(Plugin::command(&agent).args(arguments));
+        let plugin = Plugin::spawn(Plugin::command("log_tail", &agent).args(arguments));
         let (status, said) = plugin.ended();
         assert_eq!(status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.starts_with("usage: log_tail "), "{arguments:?}: {said}");
@@ -552,7 +554,7 @@ fn what_cannot_be_followed() {
     fs::create_dir(folder.path().join("folder")).unwrap();
     let refused = |name: &str, what: &str| {
         let path = folder.path().join(name);
-        let (status, said) = Plugin::start(&agent, &[], &path).ended();
+        let (status, said) = start(&agent, &[], &path).ended();
         assert_eq!(status.code(), Some(1), "{name}: {said}");
         assert!(said.contains(what) && said.contains("caused by"), "{name}: {said}");
     };

@@ -1,15 +1,22 @@
 //! Both ends of the pipe as bare bytes, for what `testing` has no words for.
-#![cfg(unix)]
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
 
+#[cfg(windows)]
+mod named_pipe;
+
 use std::io::{self, Read, Write};
+#[cfg(unix)]
 use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
+#[cfg(unix)]
+use std::os::unix::net::{UnixListener as Listener, UnixStream as Stream};
 use std::path::{Path, PathBuf};
 
+#[cfg(windows)]
+use named_pipe::{Listener, Stream};
 use serde_json::Value;
+#[cfg(unix)]
 use tempfile::TempDir;
-use wedr_plugin_sdk::Runner;
+use wedr_plugin_sdk::{AgentTrust, Runner};
 
 /// The body of an answer that opens a session.
 pub const ACK: &str = r#"{"type":"hello_ack","session_id":"raw","server_version":"raw","max_payload_bytes":1048576,"heartbeat_sec":30}"#;
@@ -28,46 +35,73 @@ pub fn message(frame: &[u8]) -> Value {
 
 /// An agent that does nothing of its own accord.
 pub struct RawAgent {
-    listener: UnixListener,
+    listener: Listener,
     path: PathBuf,
     /// Where its socket lies, if that was not the test's choice; removed at the end.
+    #[cfg(unix)]
     _folder: Option<TempDir>,
 }
 
 impl RawAgent {
     /// One in a folder of its own.
+    #[cfg(unix)]
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder for the socket");
         let agent = Self::at(folder.path().join("plugin.sock"));
         Self { _folder: Some(folder), ..agent }
     }
 
+    /// One with a name that no other has.
+    #[cfg(windows)]
+    pub fn start() -> Self {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self::at(format!(r"\\.\pipe\wedr-raw-{}-{count}", std::process::id()).into())
+    }
+
+    /// One whose pipe belongs to `owner`, as security descriptors name it.
+    #[cfg(windows)]
+    pub fn owned_by(owner: &str) -> io::Result<Self> {
+        let path = PathBuf::from(format!(r"\\.\pipe\wedr-raw-{}-{owner}", std::process::id()));
+        Ok(Self { listener: Listener::bind_owned(&path, owner)?, path })
+    }
+
+    /// One at `path`.
+    #[cfg(windows)]
+    pub fn at(path: PathBuf) -> Self {
+        Self { listener: Listener::bind(&path).expect("a pipe"), path }
+    }
+
     /// One at `path`, whose folder is made if need be.
+    #[cfg(unix)]
     pub fn at(path: PathBuf) -> Self {
         let folder = path.parent().expect("a path in a folder");
         std::fs::create_dir_all(folder).expect("a folder for the socket");
-        Self { listener: UnixListener::bind(&path).expect("a socket"), path, _folder: None }
+        Self { listener: Listener::bind(&path).expect("a socket"), path, _folder: None }
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub fn listener(&self) -> &UnixListener {
+    pub fn listener(&self) -> &Listener {
         &self.listener
     }
 
     pub fn runner(&self) -> Runner {
-        Runner::new().pipe_path(&self.path).install_signal_handler(false)
+        let runner = Runner::new().pipe_path(&self.path).install_signal_handler(false);
+        // Under Wine 8 its pipe has no owner.
+        if cfg!(windows) { runner.trusted_agent(AgentTrust::Any) } else { runner }
     }
 
     /// The next connection, however long it takes.
     pub fn accept(&self) -> RawPipe {
-        let (stream, _) = self.listener.accept().expect("a connection");
-        RawPipe { stream, at_a_time: usize::MAX }
+        RawPipe { stream: self.listener.accept().expect("a connection").0, at_a_time: usize::MAX }
     }
 
-    /// Whether anybody has connected and was not accepted yet. Never waits.
+    /// Whether anybody has connected and was not accepted yet; on Windows, and is still there.
+    /// Never waits.
     pub fn was_connected_to(&self) -> bool {
         self.listener.set_nonblocking(true).expect("a live socket");
         let connected = self.listener.accept().is_ok();
@@ -78,14 +112,17 @@ impl RawAgent {
 
 /// One end of a connection: the agent's if accepted, the plugin's if connected.
 pub struct RawPipe {
-    stream: UnixStream,
+    stream: Stream,
     at_a_time: usize,
 }
 
 impl RawPipe {
     pub fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).expect("somebody listens");
-        Self { stream, at_a_time: usize::MAX }
+        #[cfg(unix)]
+        let connected = Stream::connect(path);
+        #[cfg(windows)]
+        let connected = Stream::connect_by_path(path);
+        Self { stream: connected.expect("somebody listens"), at_a_time: usize::MAX }
     }
 
     /// Has it read at most so many bytes with one call from now on.
@@ -149,6 +186,7 @@ impl RawPipe {
     }
 
     /// Shuts one direction of the connection, or both, and keeps it open.
+    #[cfg(unix)]
     pub fn shut_down(&self, how: Shutdown) {
         self.stream.shutdown(how).expect("a live connection");
     }

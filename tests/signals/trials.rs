@@ -1,19 +1,18 @@
 //! The tests: each starts a plugin process, sends it signals, and looks at how it ended.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
-use nix::sys::signal::Signal;
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
 
 use crate::common::process::Process;
 use crate::common::watched;
 use crate::plugin::{AGENT, ROLE};
+use crate::process::{INTERRUPT, Signal, TERMINATE, died_of, end, program, send};
 
 /// How long to wait for a plugin: less than the watchdog does, which cannot end the process.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,10 +32,9 @@ pub(crate) fn run() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They mostly wait.
     arguments.test_threads.get_or_insert(8);
-    let trials = trials![
-        sigint_ends_a_plugin_in_order,
-        sigterm_ends_a_plugin_in_order,
-        sighup_ends_a_plugin_in_order,
+    #[allow(unused_mut, reason = "on Windows there are no more")]
+    let mut trials = trials![
+        an_interrupt_ends_a_plugin_in_order,
         a_signal_during_the_handshake_ends_it,
         a_signal_reaches_every_session_of_the_process,
         a_runner_that_starts_after_the_signal_sees_it_too,
@@ -44,11 +42,16 @@ pub(crate) fn run() -> ExitCode {
         a_further_signal_cuts_the_drain_short,
         a_further_signal_ends_a_process_whose_body_does_not_return,
         a_further_signal_ends_a_process_without_a_session,
-        signals_ignored_on_entry_end_a_plugin_in_order,
-        a_host_that_waits_for_signals_itself_gets_them,
         a_host_with_a_handler_of_its_own_is_told_what_to_do,
         a_signal_that_nobody_handles_kills,
     ];
+    #[cfg(unix)]
+    trials.extend(trials![
+        sigterm_ends_a_plugin_in_order,
+        sighup_ends_a_plugin_in_order,
+        signals_ignored_on_entry_end_a_plugin_in_order,
+        a_host_that_waits_for_signals_itself_gets_them,
+    ]);
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -60,11 +63,11 @@ struct Plugin {
 
 impl Plugin {
     fn start(role: &str, agent: &TestAgent) -> Self {
-        let program = std::env::current_exe().unwrap();
-        Self::spawn(Command::new(program), role, agent)
+        Self::spawn(program(), role, agent)
     }
 
     /// As `nohup` and a shell's `&` start it.
+    #[cfg(unix)]
     fn start_with_signals_ignored(role: &str, agent: &TestAgent) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", r#"trap "" HUP INT; exec "$0""#]).arg(std::env::current_exe().unwrap());
@@ -82,8 +85,8 @@ impl Plugin {
         Self { process, lines }
     }
 
-    fn send(&self, signal: Signal) {
-        self.process.send(signal);
+    fn send(&mut self, signal: Signal) {
+        send(&mut self.process.0, signal);
     }
 
     /// The next line that it prints.
@@ -110,6 +113,12 @@ impl Plugin {
 
     fn succeeds(&mut self) {
         assert!(self.exit_status().success());
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        end(&mut self.process.0);
     }
 }
 
@@ -165,21 +174,24 @@ fn ends_in_order(mut plugin: Plugin, agent: &TestAgent, signal: Signal) {
     assert_delivered(agent, [accepted]);
 }
 
-fn sigint_ends_a_plugin_in_order() {
+fn an_interrupt_ends_a_plugin_in_order() {
     let agent = TestAgent::start().unwrap();
-    ends_in_order(Plugin::start("streams", &agent), &agent, Signal::SIGINT);
+    ends_in_order(Plugin::start("streams", &agent), &agent, INTERRUPT);
 }
 
+#[cfg(unix)]
 fn sigterm_ends_a_plugin_in_order() {
     let agent = TestAgent::start().unwrap();
     ends_in_order(Plugin::start("streams", &agent), &agent, Signal::SIGTERM);
 }
 
+#[cfg(unix)]
 fn sighup_ends_a_plugin_in_order() {
     let agent = TestAgent::start().unwrap();
     ends_in_order(Plugin::start("streams", &agent), &agent, Signal::SIGHUP);
 }
 
+#[cfg(unix)]
 fn signals_ignored_on_entry_end_a_plugin_in_order() {
     for signal in [Signal::SIGHUP, Signal::SIGINT] {
         let agent = TestAgent::start().unwrap();
@@ -192,14 +204,14 @@ fn a_signal_during_the_handshake_ends_it() {
     let agent = TestAgent::with(Script::new().never_answer()).unwrap();
     let mut plugin = Plugin::start("has_no_session", &agent);
     assert!(agent.wait_until(PATIENCE, |all| all.iter().any(|s| s.hello.is_some())));
-    plugin.send(Signal::SIGTERM);
+    plugin.send(TERMINATE);
     plugin.succeeds();
 }
 
 fn a_signal_reaches_every_session_of_the_process() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("has_two_sessions_at_once", &agent, 2);
-    plugin.send(Signal::SIGINT);
+    plugin.send(INTERRUPT);
     let accepted = [plugin.count(), plugin.count()];
     plugin.succeeds();
     assert_delivered(&agent, accepted);
@@ -208,7 +220,7 @@ fn a_signal_reaches_every_session_of_the_process() {
 fn a_runner_that_starts_after_the_signal_sees_it_too() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("has_one_session_after_another", &agent, 1);
-    plugin.send(Signal::SIGINT);
+    plugin.send(INTERRUPT);
     let accepted = plugin.count();
     plugin.succeeds();
     assert_delivered(&agent, [accepted]);
@@ -218,9 +230,9 @@ fn two_signals_at_once_do_not_cut_the_drain_short() {
     let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();
     let mut plugin = Plugin::start("fills_the_queue", &agent);
     let accepted = plugin.count();
-    // Of two of the same kind the system may make one.
-    plugin.send(Signal::SIGINT);
-    plugin.send(Signal::SIGTERM);
+    // Of two of the same kind Unix may make one.
+    plugin.send(INTERRUPT);
+    plugin.send(TERMINATE);
     assert_eq!(plugin.line(), "shutting down");
     plugin.says_nothing();
     agent.resume();
@@ -232,10 +244,10 @@ fn a_further_signal_cuts_the_drain_short() {
     let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();
     let mut plugin = Plugin::start("fills_the_queue", &agent);
     let accepted = plugin.count();
-    plugin.send(Signal::SIGINT);
+    plugin.send(INTERRUPT);
     assert_eq!(plugin.line(), "shutting down");
     wait_until_a_signal_is_further();
-    plugin.send(Signal::SIGINT);
+    plugin.send(INTERRUPT);
     assert_eq!(plugin.line(), "undelivered");
     assert_eq!(plugin.exit_status().code(), Some(1));
     agent.resume();
@@ -248,10 +260,10 @@ fn a_further_signal_ends_a_process_whose_body_does_not_return() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = Plugin::start("does_not_return", &agent);
     assert_eq!(plugin.line(), "in session");
-    plugin.send(Signal::SIGINT);
+    plugin.send(INTERRUPT);
     assert_eq!(plugin.line(), "shutting down");
     wait_until_a_signal_is_further();
-    plugin.send(Signal::SIGINT);
+    plugin.send(INTERRUPT);
     assert_eq!(plugin.exit_status().code(), Some(INTERRUPTED));
     ended_in_order(&agent);
 }
@@ -259,18 +271,19 @@ fn a_further_signal_ends_a_process_whose_body_does_not_return() {
 fn a_further_signal_ends_a_process_without_a_session() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("outlives_its_session", &agent, 1);
-    plugin.send(Signal::SIGTERM);
+    plugin.send(TERMINATE);
     plugin.count();
     assert_eq!(plugin.line(), "session over");
     wait_until_a_signal_is_further();
-    plugin.send(Signal::SIGTERM);
+    plugin.send(TERMINATE);
     assert_eq!(plugin.exit_status().code(), Some(INTERRUPTED));
 }
 
+#[cfg(unix)]
 fn a_host_that_waits_for_signals_itself_gets_them() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("waits_for_signals_itself", &agent, 1);
-    plugin.send(Signal::SIGTERM);
+    plugin.send(TERMINATE);
     assert_eq!(plugin.line(), "the host got SIGTERM");
     let accepted = plugin.count();
     plugin.succeeds();
@@ -280,7 +293,7 @@ fn a_host_that_waits_for_signals_itself_gets_them() {
 fn a_host_with_a_handler_of_its_own_is_told_what_to_do() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("has_a_handler_of_its_own", &agent, 1);
-    plugin.send(Signal::SIGINT);
+    plugin.send(INTERRUPT);
     assert_eq!(plugin.line(), "the host's handler ran");
     let accepted = plugin.count();
     plugin.succeeds();
@@ -290,9 +303,9 @@ fn a_host_with_a_handler_of_its_own_is_told_what_to_do() {
 fn a_signal_that_nobody_handles_kills() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("leaves_signals_alone", &agent, 1);
-    plugin.send(Signal::SIGTERM);
+    plugin.send(TERMINATE);
     let status = plugin.exit_status();
-    assert_eq!(status.signal(), Some(Signal::SIGTERM as i32));
+    assert!(died_of(status, TERMINATE), "{status}");
     let session = agent.ended_session(PATIENCE).unwrap();
     assert!(matches!(session.end, Some(SessionEnd::Disconnected { .. })));
 }

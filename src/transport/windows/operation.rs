@@ -64,25 +64,21 @@ impl Operation {
     }
 
     pub(super) fn start_read(&mut self) -> io::Result<()> {
-        self.start(|file, shared| {
-            let buffer = &mut shared.buffer;
+        self.start(|file, buffer, overlapped| {
             let (into, size) = (buffer.as_mut_ptr(), buffer.len() as u32);
             // SAFETY: buffer and OVERLAPPED stay where they are, and are not touched, until the
             // operation is reaped: `start` notes that it is pending.
-            unsafe { ReadFile(file, into, size, ptr::null_mut(), &raw mut shared.overlapped) }
+            unsafe { ReadFile(file, into, size, ptr::null_mut(), overlapped) }
         })
     }
 
     /// Writes the beginning of `bytes`, as much as the buffer holds.
     pub(super) fn start_write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.start(|file, shared| {
-            let size = bytes.len().min(shared.buffer.len());
-            shared.buffer[..size].copy_from_slice(&bytes[..size]);
-            let from = shared.buffer.as_ptr();
+        self.start(|file, buffer, overlapped| {
+            let size = bytes.len().min(buffer.len());
+            buffer[..size].copy_from_slice(&bytes[..size]);
             // SAFETY: as in `start_read`.
-            unsafe {
-                WriteFile(file, from, size as u32, ptr::null_mut(), &raw mut shared.overlapped)
-            }
+            unsafe { WriteFile(file, buffer.as_ptr(), size as u32, ptr::null_mut(), overlapped) }
         })
     }
 
@@ -90,21 +86,26 @@ impl Operation {
     #[cfg(feature = "test-util")]
     pub(super) fn start_connect(&mut self) -> io::Result<()> {
         use windows_sys::Win32::System::Pipes::ConnectNamedPipe;
-        self.start(|file, shared| {
+        self.start(|file, _, overlapped| {
             // SAFETY: as in `start_read`; there is no buffer.
-            unsafe { ConnectNamedPipe(file, &raw mut shared.overlapped) }
+            unsafe { ConnectNamedPipe(file, overlapped) }
         })
     }
 
-    fn start(&mut self, call: impl FnOnce(HANDLE, &mut Shared) -> i32) -> io::Result<()> {
+    fn start(
+        &mut self,
+        call: impl FnOnce(HANDLE, &mut [u8], *mut OVERLAPPED) -> i32,
+    ) -> io::Result<()> {
         if self.pending {
             return Err(io::Error::other("an operation that failed has not ended yet"));
         }
+        let overlapped = self.overlapped();
         // SAFETY: the pointer is valid until drop, and nothing is pending.
-        let shared = unsafe { self.shared.as_mut() };
-        if call(self.file.as_raw_handle(), shared) == FALSE {
+        let buffer = unsafe { &mut (*self.shared.as_ptr()).buffer };
+        if call(self.file.as_raw_handle(), buffer, overlapped) == FALSE {
             let error = io::Error::last_os_error();
             if error.raw_os_error() != Some(ERROR_IO_PENDING.cast_signed()) {
+                // It has not begun, so that there is nothing to wait for: no event would come.
                 return Err(error);
             }
         }
@@ -134,6 +135,7 @@ impl Operation {
 
     /// Takes the result of the operation, in bytes; it waits for it if there is none yet.
     pub(super) fn result(&mut self) -> io::Result<usize> {
+        assert!(self.pending, "an operation that never began has no result, and no end");
         let mut bytes = 0;
         let overlapped = self.overlapped();
         // SAFETY: the OVERLAPPED is valid and belongs to an operation that was started on this

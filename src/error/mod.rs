@@ -7,6 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(unix)]
+use nix::errno::Errno;
+
+mod printable;
+mod reject;
+
+pub(crate) use printable::{Printable, shortened, shortened_to};
+pub use reject::RejectReason;
+
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -15,7 +24,8 @@ type BoxedError = Box<dyn StdError + Send + Sync>;
 /// What can go wrong, from configuration to the last event.
 ///
 /// `main` may return it: its `Debug` is the same sentence as its `Display`,
-/// followed by its causes, because that is what Rust prints then.
+/// followed by its causes, because that is what Rust prints then. `docs/errors.md` in the
+/// repository shows each as printed, with its cause and remedy.
 ///
 /// # Examples
 ///
@@ -55,7 +65,7 @@ pub enum Error {
     #[error(
         "cannot connect to the agent at {}: {source}; {}",
         Printable(&path.to_string_lossy()),
-        connect_remedy(source.kind())
+        connect_remedy(source)
     )]
     Connect {
         /// The pipe that was tried.
@@ -254,129 +264,28 @@ impl StdError for PipeLost {
     }
 }
 
-fn connect_remedy(kind: io::ErrorKind) -> &'static str {
-    match kind {
+fn connect_remedy(source: &io::Error) -> &'static str {
+    // They have no kind of their own.
+    #[cfg(unix)]
+    if let Some(Errno::EMFILE | Errno::ENFILE) = source.raw_os_error().map(Errno::from_raw) {
+        return "no file descriptor is left: close what is not needed, or raise the limit (ulimit -n)";
+    }
+    match source.kind() {
         io::ErrorKind::NotFound => {
-            "nothing listens there: is the agent running, and is this its pipe?"
+            "nothing is there: start the agent, or name the pipe that it listens on with \
+             Runner::pipe_path"
         }
         io::ErrorKind::PermissionDenied => {
             "run the plugin as a user who may open it, or mend its permissions"
         }
         io::ErrorKind::ConnectionRefused => {
-            "no agent listens on it: it is left over from one that stopped, or is no socket"
+            "nobody listens on it: start the agent that left it behind, or, if it is no socket, \
+             name the agent's with Runner::pipe_path"
         }
         io::ErrorKind::TimedOut => {
             "the agent is too busy to accept: try again, or raise Runner::connect_timeout"
         }
-        _ => "check the path and the agent",
-    }
-}
-
-macro_rules! reject_reasons {
-    ($($(#[$doc:meta])* $variant:ident = $wire:literal, $remedy:literal;)*) => {
-        /// Why the agent refused a plugin.
-        ///
-        /// `Display` is the text on the wire, with characters that a terminal might obey
-        /// escaped.
-        ///
-        /// # Examples
-        ///
-        /// ```
-        /// use wedr_plugin_sdk::RejectReason;
-        /// assert_eq!(RejectReason::HashMismatch.to_string(), "hash_mismatch");
-        /// ```
-        #[derive(Debug, Clone, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub enum RejectReason {
-            $($(#[$doc])* $variant,)*
-            /// A reason that this version of the SDK does not know, as the agent wrote it.
-            Other(String),
-        }
-
-        impl RejectReason {
-            pub(crate) fn from_wire(text: String) -> Self {
-                match text.as_str() {
-                    $($wire => Self::$variant,)*
-                    _ => Self::Other(text),
-                }
-            }
-
-            fn as_str(&self) -> &str {
-                match self {
-                    $(Self::$variant => $wire,)*
-                    Self::Other(text) => text,
-                }
-            }
-
-            fn remedy(&self) -> &'static str {
-                match self {
-                    $(Self::$variant => $remedy,)*
-                    Self::Other(_) => "a reason this SDK does not know; the agent's log says more",
-                }
-            }
-        }
-    };
-}
-
-reject_reasons! {
-    /// The agent could not make sense of hello.
-    BadHandshake = "bad_handshake",
-        "it could not read hello; use an SDK and an agent of matching versions";
-    /// The agent speaks another schema version.
-    SchemaMismatch = "schema_mismatch",
-        "it speaks another schema version than 1; rebuild the plugin with the SDK release that \
-         goes with this agent";
-    /// No plugin is enrolled under this id.
-    UnknownPluginId = "unknown_plugin_id",
-        "no plugin is enrolled under this id; enrol it with `wedr-plugin enroll`, or correct \
-         WEDR_PLUGIN_ID";
-    /// The plugin runs from another path than the one enrolled.
-    PathMismatch = "path_mismatch",
-        "the binary runs from another path than the one enrolled; start it from there, or run \
-         `wedr-plugin update <id>`";
-    /// The binary changed since it was enrolled.
-    HashMismatch = "hash_mismatch",
-        "the binary changed since it was enrolled; run `wedr-plugin update <id>`";
-    /// The binary's signature is missing or wrong.
-    SignatureInvalid = "signature_invalid",
-        "the binary's signature is missing or does not verify; sign it, then run \
-         `wedr-plugin update <id>`";
-    /// The plugin's enrolment was revoked.
-    Revoked = "revoked",
-        "its enrolment was revoked; if it may run again, enrol it anew with `wedr-plugin enroll`";
-    /// The agent has as many sessions as it takes.
-    TooManySessions = "too_many_sessions",
-        "the agent has as many plugin sessions as it takes; stop one, or start again later";
-}
-
-impl fmt::Display for RejectReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Printable(self.as_str()).fmt(f)
-    }
-}
-
-/// Writes text from elsewhere with everything escaped that a terminal might obey or that could
-/// disguise the rest of the line. Escaping twice changes nothing.
-pub(crate) struct Printable<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write;
-        for c in self.0.chars() {
-            match c {
-                '"' | '\'' | '\\' => f.write_char(c)?,
-                _ => write!(f, "{}", c.escape_debug())?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// At most 200 characters of `text`, with what was left out counted.
-pub(crate) fn shortened(text: &str) -> String {
-    match text.char_indices().nth(200) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}… ({} bytes in all)", &text[..end], text.len()),
+        _ => "check that it is the agent's pipe; Runner::pipe_path names another",
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::handshake::{SLICE, hello, shake_hands};
+use crate::handshake::{SLICE, Terms, hello, shake_hands};
 use crate::metadata::Metadata;
 use crate::queue::{Limits, Overflow, queue};
 use crate::session::{OnClose, Session, SessionContext, SessionReport};
@@ -17,118 +17,12 @@ use crate::sync::Arc;
 use crate::transport::{AgentTrust, DEFAULT_PATH, Pipe, check_path};
 use crate::writer::{Timing, Writer};
 
+mod plugin;
+
+pub use plugin::{Plugin, run, run_with};
+
 /// The most events a queue may hold: 1 GiB of slots.
 const MAX_CAPACITY: usize = 1 << 22;
-
-/// A plugin as a type, for one with state; a closure for [`run_with`] does as well.
-///
-/// # Examples
-///
-/// ```
-/// use wedr_plugin_sdk::{EventSink, Metadata, Plugin, Result, Runner, SessionContext};
-/// # use wedr_plugin_sdk::testing::TestAgent;
-///
-/// struct Counter {
-///     seen: u64,
-/// }
-///
-/// impl Plugin for Counter {
-///     fn metadata(&self) -> Metadata {
-///         Metadata::new("8f0c", env!("CARGO_PKG_VERSION"), "counter")
-///     }
-///
-///     fn run(&mut self, sink: &EventSink, _: &SessionContext) -> Result<()> {
-///         self.seen += 1;
-///         sink.emit("counter.seen", serde_json::json!({ "n": self.seen }))
-///     }
-/// }
-///
-/// # let agent = TestAgent::start()?;
-/// let mut counter = Counter { seen: 0 };
-/// Runner::new().pipe_path(agent.path()).run(&mut counter)?;
-/// assert_eq!(counter.seen, 1);
-/// # Ok::<(), wedr_plugin_sdk::Error>(())
-/// ```
-pub trait Plugin {
-    /// Who the plugin says it is. Asked once, first of all.
-    fn metadata(&self) -> Metadata;
-
-    /// Produces events until it has no more, or the session is shutting down.
-    ///
-    /// # Errors
-    ///
-    /// Whatever it fails with becomes the result of the run, but for [`Error::Shutdown`], which
-    /// counts as success.
-    fn run(&mut self, sink: &EventSink, ctx: &SessionContext) -> Result<()>;
-}
-
-impl<P: Plugin + ?Sized> Plugin for &mut P {
-    fn metadata(&self) -> Metadata {
-        (**self).metadata()
-    }
-
-    fn run(&mut self, sink: &EventSink, ctx: &SessionContext) -> Result<()> {
-        (**self).run(sink, ctx)
-    }
-}
-
-impl<P: Plugin + ?Sized> Plugin for Box<P> {
-    fn metadata(&self) -> Metadata {
-        (**self).metadata()
-    }
-
-    fn run(&mut self, sink: &EventSink, ctx: &SessionContext) -> Result<()> {
-        (**self).run(sink, ctx)
-    }
-}
-
-/// Runs a plugin for one session with the agent on its default pipe, with the defaults of
-/// [`Runner::new`].
-///
-/// # Errors
-///
-/// As [`Runner::run_with`].
-///
-/// # Examples
-///
-/// ```no_run
-/// # struct Sensor;
-/// # impl wedr_plugin_sdk::Plugin for Sensor {
-/// #     fn metadata(&self) -> wedr_plugin_sdk::Metadata { unimplemented!() }
-/// #     fn run(&mut self, _: &wedr_plugin_sdk::EventSink, _: &wedr_plugin_sdk::SessionContext)
-/// #         -> wedr_plugin_sdk::Result<()> { Ok(()) }
-/// # }
-/// fn main() -> wedr_plugin_sdk::Result<()> {
-///     wedr_plugin_sdk::run(Sensor)
-/// }
-/// ```
-pub fn run<P: Plugin>(plugin: P) -> Result<()> {
-    Runner::new().run(plugin)
-}
-
-/// Runs a closure as a plugin for one session with the agent on its default pipe, with the
-/// defaults of [`Runner::new`].
-///
-/// # Errors
-///
-/// As [`Runner::run_with`].
-///
-/// # Examples
-///
-/// ```no_run
-/// fn main() -> wedr_plugin_sdk::Result<()> {
-///     let meta = wedr_plugin_sdk::metadata!("acme-boot")?;
-///     wedr_plugin_sdk::run_with(meta, |sink, _ctx| {
-///         sink.emit("acme.boot", serde_json::json!({ "pid": std::process::id() }))
-///     })
-/// }
-/// ```
-pub fn run_with<F>(metadata: Metadata, body: F) -> Result<()>
-where
-    F: FnOnce(&EventSink, &SessionContext) -> Result<()>,
-{
-    Runner::new().run_with(metadata, body)
-}
 
 /// Configures a session and runs it. Nothing is checked or opened before `run`.
 ///
@@ -234,6 +128,15 @@ impl Runner {
     /// process with status 130 if the body still runs or no session is left. A host that has
     /// handlers of its own says `false`, and calls [`ShutdownHandle::shutdown`] from them; if
     /// another runner in the process installed the SDK's, they reach this one too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runner = wedr_plugin_sdk::Runner::new().install_signal_handler(false);
+    /// let handle = runner.shutdown_handle();
+    /// let on_stop = move || handle.shutdown(); // for the host's own handler to call
+    /// # on_stop();
+    /// ```
     pub fn install_signal_handler(mut self, yes: bool) -> Self {
         self.install_signal_handler = yes;
         self
@@ -241,6 +144,15 @@ impl Runner {
 
     /// How often to send a heartbeat; `None` for never. An agent may drop a session on which it
     /// saw nothing for about three times what it suggests.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wedr_plugin_sdk::Runner;
+    /// let every_ten_seconds = Runner::new().heartbeat(Duration::from_secs(10));
+    /// let never = Runner::new().heartbeat(None);
+    /// ```
     pub fn heartbeat(mut self, every: impl Into<Option<Duration>>) -> Self {
         self.heartbeat = Heartbeat::Every(every.into());
         self
@@ -301,6 +213,18 @@ impl Runner {
 
     /// Called once the session is over and the pipe closed, on the thread that runs it. Not
     /// called if there was no session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let agent = wedr_plugin_sdk::testing::TestAgent::start()?;
+    /// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
+    /// # let meta = wedr_plugin_sdk::Metadata::new("acme", "1", "Acme");
+    /// runner
+    ///     .on_close(|report| eprintln!("{:?}: {} events sent", report.cause, report.stats.sent))
+    ///     .run_with(meta, |sink, _ctx| sink.emit("acme.boot", serde_json::json!({})))?;
+    /// # Ok::<(), wedr_plugin_sdk::Error>(())
+    /// ```
     pub fn on_close(mut self, f: impl FnOnce(&SessionReport) + Send + 'static) -> Self {
         self.on_close = Some(Box::new(f));
         self
@@ -327,6 +251,18 @@ impl Runner {
     /// [`drain_timeout`](Self::drain_timeout) from the shutdown on, and 250 ms. A shutdown before
     /// the session stands makes it return `Ok` without running the body.
     ///
+    /// # Processes
+    ///
+    /// The process must outlast the session. [`std::process::exit`], an abort, or a return from
+    /// `main` while the session runs on another thread, ends it without a goodbye: what is queued
+    /// is lost, and counted nowhere. To the agent the plugin was killed.
+    ///
+    /// Forking during a session is not supported: the child has the queue but no writer. There
+    /// `emit` returns `Ok` until the queue is full, and then waits forever; nothing is ever sent,
+    /// and the run does not end in order. Fork before the session. A child that becomes another
+    /// program at once, as [`std::process::Command`] has it, is no such fork, and does not inherit
+    /// the pipe.
+    ///
     /// # Errors
     ///
     /// Before the session: [`Error::InvalidConfig`], [`Error::SignalHandler`],
@@ -339,6 +275,21 @@ impl Runner {
     /// # Panics
     ///
     /// If the body or the `on_close` callback does, once the session has been ended in order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use wedr_plugin_sdk::{Error, Metadata, Runner};
+    /// let metadata = Metadata::new("acme", "1", "Acme");
+    /// # #[cfg(unix)]
+    /// # let path = "/nowhere/plugin.sock";
+    /// # #[cfg(windows)]
+    /// # let path = r"\\.\pipe\nowhere";
+    /// match Runner::new().pipe_path(path).run_with(metadata, |_sink, _ctx| Ok(())) {
+    ///     Err(error @ Error::Connect { .. }) => assert!(!error.is_permanent()),
+    ///     other => panic!("there is no agent there: {other:?}"),
+    /// }
+    /// ```
     pub fn run_with<F>(self, metadata: Metadata, body: F) -> Result<()>
     where
         F: FnOnce(&EventSink, &SessionContext) -> Result<()>,
@@ -349,7 +300,7 @@ impl Runner {
             signals::install()?;
         }
         match self.open(&hello) {
-            Ok(Some(session)) => session.run(body, self.on_close),
+            Ok(Some((pipe, terms))) => self.start(pipe, terms)?.run(body, self.on_close),
             Ok(None) => Ok(()),
             Err(rejected @ Error::Rejected { .. }) => Err(rejected),
             // What goes wrong once the session is not wanted any more is no failure.
@@ -374,14 +325,18 @@ impl Runner {
         hello(metadata)
     }
 
-    /// Connects, shakes hands and starts the writer. `None` if the shutdown came first.
-    fn open(&self, hello: &[u8]) -> Result<Option<Session>> {
+    /// Connects and shakes hands. `None` if the shutdown came first.
+    fn open(&self, hello: &[u8]) -> Result<Option<(Pipe, Terms)>> {
         let Some(mut pipe) = self.connect(&self.pipe_path)? else {
             return Ok(None);
         };
         pipe.check_agent(self.trusted_agent)?;
         let shaken = shake_hands(&mut pipe, hello, self.handshake_timeout, &self.shutdown)?;
-        let Some(terms) = shaken else { return Ok(None) };
+        Ok(shaken.map(|terms| (pipe, terms)))
+    }
+
+    /// Starts the writer. If that fails it has set the shutdown, which must not hide the failure.
+    fn start(&self, pipe: Pipe, terms: Terms) -> Result<Session> {
         let limits = Limits {
             capacity: self.channel_capacity,
             heap_bytes: self.max_queued_bytes,
@@ -399,7 +354,7 @@ impl Runner {
         let (queue, outlet) = queue(limits, Arc::clone(&self.shutdown));
         let writer = Writer::new(pipe, outlet, Arc::clone(&self.shutdown), timing);
         let ctx = SessionContext::new(Arc::clone(&self.shutdown), terms);
-        Session::start(queue, ctx, writer).map(Some)
+        Session::start(queue, ctx, writer)
     }
 
     fn connect(&self, path: &Path) -> Result<Option<Pipe>> {

@@ -1,0 +1,33 @@
+//! Text from elsewhere, made fit for a terminal.
+
+use std::fmt;
+
+/// Writes text from elsewhere with everything escaped that a terminal might obey or that could
+/// disguise the rest of the line. Escaping twice changes nothing.
+pub(crate) struct Printable<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\'' | '\\' => f.write_char(c)?,
+                _ => write!(f, "{}", c.escape_debug())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// At most 200 characters of `text`, with what was left out counted.
+pub(crate) fn shortened(text: &str) -> String {
+    shortened_to(200, text)
+}
+
+/// At most `max` characters of `text`, with what was left out counted.
+pub(crate) fn shortened_to(max: usize, text: &str) -> String {
+    match text.char_indices().nth(max) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}… ({} bytes in all)", &text[..end], text.len()),
+    }
+}

@@ -1,0 +1,93 @@
+//! A writer that panics.
+
+use std::sync::mpsc;
+
+use super::*;
+use crate::queue::{Limits, Overflow, queue};
+use crate::transport::{Listener, Pipe, Read, remove, temporary_path};
+use crate::writer::Timing;
+
+const FOREVER: fn() -> Option<Deadline> = || Some(Deadline::NEVER);
+/// The events that are sent before the writer panics.
+const SENT: u64 = 2;
+/// More than a pipe holds.
+const LONG: usize = 900_000;
+
+/// A session whose writer panics at the event after these, and the agent's end of its pipe.
+fn session_whose_writer_panics() -> (Session, Pipe) {
+    let path = temporary_path().unwrap();
+    let mut listener = Listener::bind(&path).unwrap();
+    let pipe = Pipe::connect(&path, &mut FOREVER.clone()).unwrap();
+    let agent = listener.accept(&mut FOREVER.clone()).unwrap().unwrap();
+    remove(&path);
+    let shutdown = Arc::new(Shutdown::new());
+    let (max_body, heartbeat) = (1 << 20, Duration::MAX);
+    let limits = Limits { capacity: 4, heap_bytes: 64 << 20, max_body, overflow: Overflow::Block };
+    let timing = Timing { heartbeat: None, linger: Duration::ZERO, drain_timeout: Duration::MAX };
+    let (queue, outlet) = queue(limits, Arc::clone(&shutdown));
+    let writer = Writer::new(pipe, outlet, Arc::clone(&shutdown), timing).panics_after(SENT);
+    let (session_id, server_version) = ("of a test".into(), "none".into());
+    let terms = Terms { session_id, server_version, max_body, heartbeat };
+    (Session::start(queue, SessionContext::new(shutdown, terms), writer).unwrap(), agent)
+}
+
+/// What goes on in the session; returns how many events were accepted.
+fn all_wait(sink: &EventSink, ctx: &SessionContext, agent: &mut Pipe) -> u64 {
+    let payload = "x".repeat(LONG);
+    let emit_until_closed = || {
+        let emits = (0..).map(|_| sink.event("test").emit(&payload));
+        emits.take_while(Result::is_ok).count() as u64
+    };
+    // The agent hangs: the writer does, with the first event.
+    let patient = Duration::from_millis(200);
+    let mut accepted = 0;
+    while sink.event("test").emit_timeout(&payload, patient).is_ok() {
+        accepted += 1;
+    }
+    thread::scope(|scope| {
+        let waits = sink.stats().waits;
+        let producers: Vec<_> = (0..4).map(|_| scope.spawn(emit_until_closed)).collect();
+        let flush = scope.spawn(|| sink.flush(Duration::MAX));
+        let parked = scope.spawn(|| ctx.wait_for_shutdown());
+        while sink.stats().waits < waits + 4 {
+            thread::yield_now();
+        }
+        assert!(!ctx.is_shutting_down());
+        // It reads on: the writer gets to where it panics.
+        let mut buffer = vec![0; 64 << 10];
+        while matches!(agent.read(&mut buffer, &mut FOREVER.clone()), Ok(Read::Bytes(_))) {}
+        accepted += producers.into_iter().map(|p| p.join().unwrap()).sum::<u64>();
+        assert!(matches!(flush.join().unwrap(), Err(Error::Undelivered { .. })));
+        parked.join().unwrap();
+    });
+    assert!(matches!(sink.event("test").emit(&1), Err(Error::Shutdown)));
+    accepted
+}
+
+#[test]
+fn a_writer_that_panics_wakes_everyone_who_waits_and_closes_the_accounts() {
+    let (session, mut agent) = session_whose_writer_panics();
+    let (report, reported) = mpsc::channel();
+    let on_close: OnClose = Box::new(move |closed| report.send(closed.clone()).unwrap());
+    let running = thread::spawn(move || {
+        let mut accepted = 0;
+        let body = |sink: &EventSink, ctx: &SessionContext| {
+            accepted = all_wait(sink, ctx, &mut agent);
+            Ok(())
+        };
+        let run = || session.run(body, Some(on_close));
+        (catch_unwind(AssertUnwindSafe(run)), accepted)
+    });
+    let limit = Duration::from_secs(60);
+    let report = reported.recv_timeout(limit).expect("who waits is woken, and the session ends");
+    let (result, accepted) = running.join().unwrap();
+    let panic = result.unwrap_err();
+    let said = panic.downcast_ref::<&str>().copied().unwrap_or_default();
+    assert!(said.contains("overflow"), "the writer's own: {said}");
+    let SessionReport { cause, stats, confirmed, .. } = report;
+    assert_eq!((cause, confirmed), (CloseCause::Panicked, false));
+    assert_eq!((stats.sent, stats.queued), (SENT, 0));
+    // Of each producer one more may be, which it was told of the end by.
+    let accounted = stats.sent + stats.undelivered;
+    assert!((accepted..=accepted + 4).contains(&accounted), "{accepted} accepted: {stats:?}");
+}

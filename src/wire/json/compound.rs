@@ -1,0 +1,178 @@
+//! Arrays and objects, element by element.
+
+use serde::Serialize;
+use serde::ser::{
+    Error as _, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
+    SerializeTuple, SerializeTupleStruct, SerializeTupleVariant,
+};
+
+use super::escape::put_string;
+use super::{Json, JsonResult};
+use crate::wire::{MAX_PAYLOAD_DEPTH, raw};
+
+/// An array or an object that has begun.
+pub(in crate::wire) struct Compound<'j, 'a> {
+    json: &'j mut Json<'a>,
+    first: bool,
+    /// A key was written, and its value not yet.
+    owes_value: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Plain,
+    /// Within an object of its own.
+    Variant,
+    /// The struct of this name that `serde_json` passes unchecked text in.
+    Raw(&'static str),
+}
+
+impl<'j, 'a> Compound<'j, 'a> {
+    pub(super) fn new(json: &'j mut Json<'a>, kind: Kind) -> Self {
+        Self { json, first: true, owes_value: false, kind }
+    }
+
+    #[inline]
+    fn comma(&mut self) {
+        if !std::mem::replace(&mut self.first, false) {
+            self.json.out.put(b",");
+        }
+    }
+
+    /// Keys and values must take turns.
+    #[inline]
+    fn owe_value(&mut self, owes: bool) {
+        self.json.failed |= self.owes_value == owes;
+        self.owes_value = owes;
+    }
+
+    #[inline]
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> JsonResult {
+        let result = value.serialize(&mut *self.json);
+        self.json.failed |= result.is_err();
+        result
+    }
+
+    #[inline]
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> JsonResult {
+        self.comma();
+        self.value(value)
+    }
+
+    #[inline]
+    fn field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> JsonResult {
+        if let Kind::Raw(name) = self.kind {
+            return self.raw(name, key, value);
+        }
+        self.comma();
+        put_string(&mut self.json.out, key);
+        self.json.out.put(b":");
+        self.value(value)
+    }
+
+    #[cold]
+    fn raw<T>(&mut self, name: &'static str, key: &'static str, value: &T) -> JsonResult
+    where
+        T: Serialize + ?Sized,
+    {
+        let levels = MAX_PAYLOAD_DEPTH - self.json.depth;
+        raw::write(&mut self.json.out, name, key, value, levels).map_err(|e| {
+            self.json.failed = true;
+            self.json.refusal = Some(e);
+            serde_json::Error::custom("refused")
+        })
+    }
+
+    #[inline]
+    fn finish(self, bracket: u8) {
+        match self.kind {
+            Kind::Raw(_) => {}
+            Kind::Plain => self.json.close(bracket),
+            Kind::Variant => {
+                self.json.close(bracket);
+                self.json.close(b'}');
+            }
+        }
+    }
+}
+
+impl SerializeMap for Compound<'_, '_> {
+    type Ok = ();
+    type Error = serde_json::Error;
+
+    #[inline]
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> JsonResult {
+        self.owe_value(true);
+        self.comma();
+        self.json.in_key = true;
+        let result = self.value(key);
+        self.json.in_key = false;
+        self.json.out.put(b":");
+        result
+    }
+
+    #[inline]
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> JsonResult {
+        self.owe_value(false);
+        self.value(value)
+    }
+
+    #[inline]
+    fn end(self) -> JsonResult {
+        self.json.failed |= self.owes_value;
+        self.finish(b'}');
+        Ok(())
+    }
+}
+
+macro_rules! arrays {
+    ($($trait:ident: $method:ident,)*) => {
+        $(impl $trait for Compound<'_, '_> {
+            type Ok = ();
+            type Error = serde_json::Error;
+
+            #[inline]
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> JsonResult {
+                self.element(value)
+            }
+
+            #[inline]
+            fn end(self) -> JsonResult {
+                self.finish(b']');
+ Ok(())
+            }
+        })*
+    };
+}
+
+macro_rules! objects {
+    ($($trait:ident,)*) => {
+        $(impl $trait for Compound<'_, '_> {
+            type Ok = ();
+            type Error = serde_json::Error;
+
+            #[inline]
+            fn serialize_field<T>(&mut self, key: &'static str, value: &T) -> JsonResult
+            where
+                T: Serialize + ?Sized,
+            {
+                self.field(key, value)
+            }
+
+            #[inline]
+            fn end(self) -> JsonResult {
+                self.finish(b'}');
+ Ok(())
+            }
+        })*
+    };
+}
+
+arrays! {
+    SerializeSeq: serialize_element,
+    SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field,
+    SerializeTupleVariant: serialize_field,
+}
+objects! { SerializeStruct, SerializeStructVariant, }
