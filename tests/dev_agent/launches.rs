@@ -16,7 +16,7 @@ fn a_launched_plugin_finds_the_agent_and_its_exit_is_reported() {
         let arguments = ["--plugin-id", "8f0c", "--close-after", "2"];
         let mut agent = DevAgent::launch(&arguments, example("tick"));
         let launched = agent.note("launched");
-        assert!(launched.contains("WEDR_PLUGIN_ID=8f0c WEDR_PIPE_PATH="), "{launched}");
+        assert!(launched.ends_with("WEDR_PLUGIN_ID=8f0c"), "{launched}");
         agent.note("#1 hello from tick ");
         agent.note("stderr | Error: the pipe to the agent was lost");
         let ended = agent.note(" ended, ");
