@@ -5,11 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use wedr_plugin_sdk::Runner;
 
-use crate::common::LIMIT;
+/// How long to wait for a line: less than the watchdog does, to say which one.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// More lines than there are.
+const MANY: usize = 100_000;
 
 /// The binary, with no plugin's id in its environment.
 pub(crate) fn command() -> Command {
@@ -49,10 +54,20 @@ pub(crate) struct DevAgent {
 impl DevAgent {
     /// One on a pipe of its own.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, MANY)
+    }
+
+    /// One whose events are read only as far as the test asks for them.
+    #[cfg(unix)]
+    pub(crate) fn start_unread(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, 0)
+    }
+
+    fn start_with(arguments: &[&str], events_ahead: usize) -> Self {
         let place = Place::new();
         let mut command = command();
         command.arg("--pipe").arg(&place.path).args(arguments);
-        let mut agent = Self::spawn(&mut command);
+        let mut agent = Self::spawn_with(&mut command, events_ahead);
         agent.place = Some(place);
         agent
     }
@@ -64,10 +79,14 @@ impl DevAgent {
 
     /// Returns once it listens.
     pub(crate) fn spawn(command: &mut Command) -> Self {
+        Self::spawn_with(command, MANY)
+    }
+
+    fn spawn_with(command: &mut Command, events_ahead: usize) -> Self {
         let mut process =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
-        let events = Some(lines(process.stdout.take().unwrap()));
-        let notes = lines(process.stderr.take().unwrap());
+        let events = Some(lines(process.stdout.take().unwrap(), events_ahead));
+        let notes = lines(process.stderr.take().unwrap(), MANY);
         let mut agent = Self { process, events, notes, pipe: PathBuf::new(), place: None };
         let listening = agent.note("listening on ");
         let pipe = listening.trim_start_matches("listening on ").split(';').next().unwrap();
@@ -82,14 +101,14 @@ impl DevAgent {
 
     /// The next line on standard output.
     pub(crate) fn event(&self) -> String {
-        self.events.as_ref().unwrap().recv_timeout(LIMIT).expect("one more event")
+        self.events.as_ref().unwrap().recv_timeout(PATIENCE).expect("one more event")
     }
 
     /// The next line on standard error that has `text` in it; those before it are left out.
     pub(crate) fn note(&self, text: &str) -> String {
         let mut before = Vec::new();
         loop {
-            match self.notes.recv_timeout(LIMIT) {
+            match self.notes.recv_timeout(PATIENCE) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(line) => before.push(line),
                 Err(e) => panic!("nothing about {text:?} ({e}) after {before:#?}"),
@@ -106,6 +125,12 @@ impl DevAgent {
     pub(crate) fn interrupt(&self) {
         let id = nix::unistd::Pid::from_raw(self.process.id().try_into().unwrap());
         nix::sys::signal::kill(id, nix::sys::signal::SIGINT).unwrap();
+    }
+
+    /// Waits until it has ended, and nobody has taken its events.
+    #[cfg(unix)]
+    pub(crate) fn exit_status(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
     }
 
     /// Waits until it has ended; what else it said on standard output and standard error.
@@ -135,8 +160,9 @@ impl Drop for DevAgent {
     }
 }
 
-fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
-    let (send, lines) = mpsc::channel();
+/// Reads `ahead` lines more than anybody asked for.
+fn lines(from: impl Read + Send + 'static, ahead: usize) -> Receiver<String> {
+    let (send, lines) = mpsc::sync_channel(ahead);
     // The reader closes its end as soon as nobody wants the lines.
     thread::spawn(move || {
         let mut from = BufReader::new(from).lines();

@@ -1,7 +1,19 @@
 //! How the agent ends, and what of the plugin it launched.
 
+use std::time::Duration;
+#[cfg(unix)]
+use std::time::Instant;
+
+use serde_json::json;
+#[cfg(unix)]
+use wedr_plugin_sdk::Error;
+
 use crate::agent::DevAgent;
 use crate::common::{metadata, watched};
+
+/// What plugins get to end in.
+#[cfg(unix)]
+const GRACE: Duration = Duration::from_secs(5);
 
 #[cfg(unix)]
 #[test]
@@ -24,7 +36,6 @@ fn ctrl_c_ends_the_plugin_in_order_and_then_the_agent() {
 #[cfg(unix)]
 #[test]
 fn a_plugin_that_ignores_ctrl_c_is_killed_with_those_it_started() {
-    use std::time::{Duration, Instant};
     watched(|| {
         let mut command = crate::agent::command();
         let script = r#"trap "" INT; sleep 1000 & echo "ready $!"; wait"#;
@@ -33,7 +44,7 @@ fn a_plugin_that_ignores_ctrl_c_is_killed_with_those_it_started() {
         let asked = Instant::now();
         agent.interrupt();
         agent.note("has not ended in 5 s: killed");
-        assert!(asked.elapsed() >= Duration::from_secs(5));
+        assert!(asked.elapsed() >= GRACE);
         agent.note(" ended, signal: 9 (SIGKILL)");
         assert_eq!(agent.ended().0.code(), Some(128 + 9));
         let child = ready.rsplit(' ').next().unwrap().parse().unwrap();
@@ -50,24 +61,64 @@ fn a_plugin_that_ignores_ctrl_c_is_killed_with_those_it_started() {
 #[cfg(unix)]
 #[test]
 fn a_stalled_session_does_not_hold_up_the_end() {
-    use wedr_plugin_sdk::SessionReport;
     watched(|| {
         let mut agent = DevAgent::start(&["--stall-after", "1"]);
         let runner = agent.runner();
-        let shutdown = runner.shutdown_handle();
         let plugin = std::thread::spawn(move || {
-            runner.on_close(|_: &SessionReport| {}).run_with(metadata(), |sink, ctx| {
-                sink.emit("acme.x", serde_json::json!(1))?;
+            runner.run_with(metadata(), |sink, ctx| {
+                sink.emit("acme.x", json!(1))?;
                 ctx.wait_for_shutdown();
                 Ok(())
             })
         });
         agent.note("#1 stops reading for good");
+        let asked = Instant::now();
         agent.interrupt();
         agent.note("#1 was closed: the agent ends; 1 event, ");
+        assert!(asked.elapsed() < GRACE, "nothing is to be waited for");
         assert!(agent.ended().0.success());
         assert!(plugin.join().unwrap().unwrap_err().is_disconnected());
-        shutdown.shutdown();
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_plugin_that_stays_is_cut_off_after_five_seconds() {
+    watched(|| {
+        let mut agent = DevAgent::start(&[]);
+        let runner = agent.runner();
+        let plugin = std::thread::spawn(move || {
+            runner.run_with(metadata(), |_, ctx| {
+                ctx.wait_for_shutdown();
+                Ok(())
+            })
+        });
+        agent.note("#1 hello");
+        let asked = Instant::now();
+        agent.interrupt();
+        agent.note("#1 was closed: the agent ends; 0 events, ");
+        assert!(asked.elapsed() >= GRACE);
+        assert!(agent.ended().0.success());
+        assert!(plugin.join().unwrap().unwrap_err().is_disconnected());
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn an_agent_whose_output_nobody_takes_ends_all_the_same() {
+    watched(|| {
+        let mut agent = DevAgent::start_unread(&[]);
+        let result =
+            agent.runner().drain_timeout(Duration::ZERO).run_with(metadata(), |sink, _| {
+                let payload = json!("x".repeat(64 << 10));
+                (0..64).try_for_each(|_| sink.emit("acme.much", payload.clone()))?;
+                assert!(sink.flush(Duration::from_millis(200)).is_err());
+                Ok(())
+            });
+        assert!(matches!(result, Err(Error::Undelivered { .. })), "{result:?}");
+        agent.interrupt();
+        agent.note("summary: 1 session, ");
+        assert!(agent.exit_status().success());
     });
 }
 
@@ -78,12 +129,12 @@ fn nobody_who_reads_its_output_ends_the_agent_in_order() {
         agent
             .runner()
             .run_with(metadata(), |sink, ctx| {
-                sink.emit("acme.x", serde_json::json!(1))?;
+                sink.emit("acme.x", json!(1))?;
                 agent.event();
                 agent.close_events();
                 // The first after the reader has gone may still find room.
-                while !ctx.is_shutting_down() && sink.emit("acme.x", serde_json::json!(2)).is_ok() {
-                    agent_may_end();
+                while !ctx.is_shutting_down() && sink.emit("acme.x", json!(2)).is_ok() {
+                    ctx.sleep(Duration::from_millis(1));
                 }
                 Ok(())
             })
@@ -93,8 +144,4 @@ fn nobody_who_reads_its_output_ends_the_agent_in_order() {
         assert!(!notes.iter().any(|line| line.contains("panic")), "{notes:#?}");
         assert!(notes.iter().any(|line| line.starts_with("summary: ")), "{notes:#?}");
     });
-}
-
-fn agent_may_end() {
-    std::thread::yield_now();
 }
