@@ -9,7 +9,7 @@ const PAGE: &str = "docs/dev-agent.md";
 const START: &str = "```text\n";
 const END: &str = "```\n";
 
-/// `BLESS=1 cargo test --test dev_agent help` writes the page anew.
+/// `WEDR_BLESS=1 cargo test --test dev_agent help` writes the page anew.
 #[test]
 fn the_help_in_the_docs_is_the_binarys() {
     watched(|| {
@@ -18,10 +18,10 @@ fn the_help_in_the_docs_is_the_binarys() {
         let page = fs::read_to_string(PAGE).unwrap();
         let (before, rest) = page.split_once(START).expect("a block of text");
         let (shown, after) = rest.split_once(END).expect("its end");
-        if std::env::var_os("BLESS").is_some() {
+        if std::env::var_os("WEDR_BLESS").is_some() {
             fs::write(PAGE, [before, START, &help, END, after].concat()).unwrap();
         } else {
-            assert_eq!(shown, help, "BLESS=1 cargo test --test dev_agent help mends {PAGE}");
+            assert_eq!(shown, help, "WEDR_BLESS=1 cargo test --test dev_agent help mends {PAGE}");
         }
         let wide: Vec<_> = help.lines().filter(|line| line.chars().count() > 100).collect();
         assert!(wide.is_empty(), "wider than 100 columns: {wide:#?}");
