@@ -121,7 +121,6 @@ impl TestAgent {
     /// assert!(nobody_came);
     /// # Ok::<(), wedr_plugin_sdk::Error>(())
     /// ```
-    #[must_use = "false: it did not come in time"]
     pub fn wait_until(
         &self,
         timeout: Duration,
