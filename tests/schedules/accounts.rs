@@ -12,6 +12,9 @@ use crate::session::{Moment, Outcome, PANIC};
 
 /// How much later than its deadline `run` may return, and how soon an emit is released.
 const SLACK: Duration = Duration::from_millis(250);
+/// What a machine that has other work may add, beyond what is seen of it. Less than anything that the
+/// SDK might wait for by mistake. That deadlines hold to the letter is for tests of their own.
+const BUSY: Duration = Duration::from_millis(500);
 /// Within what the loss of an idle agent is noticed.
 const NOTICED: Duration = Duration::from_secs(1);
 
@@ -67,12 +70,13 @@ fn no_later_than_promised(plan: &Plan, outcome: &Outcome) -> Duration {
     returned.at.saturating_duration_since(promised)
 }
 
-/// It is done by then, or as much later as threads could not run meanwhile. Three take turns on
+/// It is done by then, or later by no more than a busy machine explains. Three threads take turns on
 /// the way to the end: the one that asks for it, the writer, and the one that waits for both.
 fn in_time(who: &str, promised: Instant, since: Moment, done: Moment) {
     let late = done.at.saturating_duration_since(promised);
     let starved = done.starved.saturating_sub(since.starved);
-    assert!(late <= 3 * starved, "{who} was {late:?} late; threads were starved for {starved:?}");
+    let busy = BUSY + 3 * starved;
+    assert!(late <= busy, "{who} was {late:?} late; threads were starved for {starved:?}");
 }
 
 fn result_says_what_happened(plan: &Plan, outcome: &Outcome, report: &SessionReport) {
