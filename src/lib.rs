@@ -48,7 +48,8 @@
 //! # Features
 //!
 //! - `test-util` (off by default): `testing`, an agent in your test's own process.
-//! - `dev-agent` (off by default): the binary `wedr-dev-agent`, an agent to develop against.
+//! - `dev-agent` (off by default): the binary `wedr-dev-agent`, an agent to develop against; brings
+//!   `test-util` and what a terminal program needs.
 //!
 //! # Guides
 //!

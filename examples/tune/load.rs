@@ -60,7 +60,8 @@ impl Load {
                 emits = thread::scope(|scope| -> Result<_> {
                     if let Some(stall) = self.stall {
                         scope.spawn(move || {
-                            agent.wait_for_events(before as usize, self.lasting);
+                            // If they have not come the agent is behind, and stalls later.
+                            let _ = agent.wait_for_events(before as usize, self.lasting);
                             thread::sleep(stall);
                             agent.resume();
                         });

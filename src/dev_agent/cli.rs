@@ -17,29 +17,33 @@ pub(super) struct Cli {
     #[arg(long, value_name = "PATH")]
     pub(super) pipe: Option<PathBuf>,
 
-    /// How to show events on standard output; all else goes to standard error
-    #[arg(long, value_enum, default_value_t)]
+    /// Events as text, for people, or ndjson, for programs
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub(super) format: Format,
 
-    /// The id of the plugin that is launched; a fresh UUID if it has none
-    #[arg(long, value_name = "ID", env = "WEDR_PLUGIN_ID", hide_env_values = true)]
+    /// The id of the launched plugin; see below for the default
+    #[arg(long, value_name = "ID", env = "WEDR_PLUGIN_ID", hide_env = true)]
     plugin_id: Option<String>,
 
     /// Launch the plugin again when it exits, after 1 s, then 2 s, up to 60 s
     #[arg(long, requires = "command")]
     pub(super) restart: bool,
 
-    #[command(flatten)]
-    pub(super) trouble: Trouble,
-
     /// The plugin to launch, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(super) trouble: Trouble,
 }
 
 const NOTES: &str = "\
+Events go to standard output, everything else to standard error; ndjson is a JSON object a line. In
+a terminal there is a status line; NO_COLOR is honoured.
+
 Default pipe: with a COMMAND a private one, which the plugin finds in WEDR_PIPE_PATH; else the
 agent's own, /run/wazabiedr/plugin.sock, or \\\\.\\pipe\\WazabiEDR_plugin on Windows.
+Default id: WEDR_PLUGIN_ID of the environment, or a fresh UUID.
 
 Ctrl+C goes to the launched plugin as well; what has not ended 5 s later is killed. The exit
 status is the plugin's, or 1 if something could not be started.
@@ -56,10 +60,8 @@ Examples:
 /// How events are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {
-    /// For people
     #[default]
     Text,
-    /// One JSON object a line
     Ndjson,
 }
 

@@ -32,9 +32,11 @@ impl Folded {
         let Some(width) = self.width else {
             return self.text.push_str(&style.apply_to(piece).to_string());
         };
+        // The last column is kept for a comma or a bracket, so that none begins a line.
+        let width = if piece.len() > 1 { width - 1 } else { width };
         let mut rest = piece;
         while !rest.is_empty() && !self.is_full() {
-            let fits = fitting(rest, width - self.column);
+            let fits = fitting(rest, width.saturating_sub(self.column));
             let fits_below = fitting(rest, width - self.indent);
             // A piece is torn only if no line could hold it.
             let here = if fits == rest.len() || fits_below < rest.len() { fits } else { 0 };
@@ -100,13 +102,19 @@ mod tests {
     #[test]
     fn pieces_stay_whole_where_a_line_can_hold_them() {
         let (a, b) = ("a".repeat(15), "b".repeat(15));
-        assert_eq!(folded(Some(22), &[&a, &b, "c"]), format!("{a}\n  {b}c\n"));
+        assert_eq!(folded(Some(23), &[&a, &b, "c"]), format!("{a}\n  {b}c\n"));
+    }
+
+    #[test]
+    fn a_comma_finds_room_where_nothing_else_does() {
+        let (a, b) = ("a".repeat(21), "b".repeat(5));
+        assert_eq!(folded(Some(22), &[&a, ",", &b]), format!("{a},\n  {b}\n"));
     }
 
     #[test]
     fn a_piece_that_no_line_can_hold_is_torn_by_columns_not_bytes() {
         let wide = "漢".repeat(20);
-        let torn = folded(Some(22), &[&wide]);
+        let torn = folded(Some(23), &[&wide]);
         assert_eq!(torn, format!("{}\n  {}\n", "漢".repeat(11), "漢".repeat(9)));
     }
 

@@ -101,11 +101,8 @@ impl Launcher {
             format!("cannot launch {}: {e}; build it, or give its path", Printable(&program))
         })?;
         let id = process.id();
-        self.screen.note(format_args!(
-            "plugin {id} launched, WEDR_PLUGIN_ID={} WEDR_PIPE_PATH={}",
-            Printable(&self.plugin_id),
-            Printable(&self.pipe.to_string_lossy())
-        ));
+        let plugin_id = Printable(&self.plugin_id);
+        self.screen.note(format_args!("plugin {id} launched, WEDR_PLUGIN_ID={plugin_id}"));
         self.pass_on(process.stdout.take(), "stdout", said.clone());
         self.pass_on(process.stderr.take(), "stderr", said);
         *running = Some(process);

@@ -8,6 +8,7 @@ mod pipe;
 mod screen;
 mod session;
 mod show;
+mod status;
 mod tally;
 
 use std::process::{ExitCode, ExitStatus};
@@ -111,7 +112,9 @@ fn run(cli: Cli, screen: &Arc<Screen>, ending: &Arc<Ending>) -> Result<ExitCode,
 /// Takes connections until the agent is to end, and returns when the last session has ended.
 fn serve(mut listener: Listener, agent: &Agent) {
     thread::scope(|scope| {
-        scope.spawn(|| agent.tally.keep_status(&agent.screen, &agent.ending));
+        if let Some(line) = agent.screen.status() {
+            scope.spawn(|| status::keep(line, &agent.tally, &agent.ending));
+        }
         let stopped = || agent.ending.asked.is_requested();
         accept_all(&mut listener, stopped, |pipe| {
             let number = agent.tally.opened();

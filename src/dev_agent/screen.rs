@@ -24,7 +24,9 @@ impl Screen {
         // With events in a pipe whose reader prints to the same terminal, it would be in the way.
         let terminal = Term::stdout().is_term() && Term::stderr().is_term();
         let status = terminal.then(|| {
-            let line = ProgressStyle::with_template("{spinner:.green} {wide_msg}");
+            // The ^C that a terminal echoes makes the cursor a line lower than it is thought to be:
+            // then the empty line is what is left over.
+            let line = ProgressStyle::with_template("\n{spinner:.green} {msg}");
             ProgressBar::new_spinner().with_style(line.expect("a sound template"))
         });
         Self { status, open: Mutex::new(true), ending }

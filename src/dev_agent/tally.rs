@@ -1,14 +1,12 @@
 //! What is counted, for the status line and the summary.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::{HumanBytes, HumanCount};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::ending::Ending;
-use super::screen::Screen;
 use crate::deadline::Deadline;
 use crate::error::{Printable, shortened};
 use crate::testing::{Event, PluginMessage};
@@ -17,9 +15,6 @@ use crate::testing::{Event, PluginMessage};
 const KINDS: usize = 1000;
 /// How many of them the summary names.
 const SHOWN_KINDS: usize = 10;
-/// How often the status line changes, and of how many such times its rates are the mean.
-const STATUS_INTERVAL: Duration = Duration::from_millis(250);
-const STATUS_WINDOW: usize = 8;
 
 /// Of a session, or of all.
 #[derive(Debug, Clone, Copy, Default)]
@@ -160,33 +155,10 @@ impl Tally {
         self.changed.notify_all();
     }
 
-    /// Keeps the status line, if there is one, until the agent's time is over.
-    pub(super) fn keep_status(&self, screen: &Screen, ending: &Ending) {
-        let Some(line) = screen.status() else { return };
-        let mut seen = VecDeque::from([(Instant::now(), Counts::default())]);
-        loop {
-            let state = self.state.lock();
-            let (open, now) = (state.open, state.counts);
-            drop(state);
-            let (since, before) = seen[0];
-            let seconds = since.elapsed().as_secs_f64();
-            line.set_message(format!(
-                "{} · {} ({}/s) · {}/s · {}",
-                of(open, "session"),
-                of(now.events, "event"),
-                HumanCount(rate(now.events - before.events, seconds)),
-                HumanBytes(rate(now.bytes - before.bytes, seconds)),
-                of(now.gaps, "seq gap"),
-            ));
-            line.tick();
-            if seen.len() == STATUS_WINDOW {
-                seen.pop_front();
-            }
-            seen.push_back((Instant::now(), now));
-            if ending.over.wait_until(Deadline::after(STATUS_INTERVAL)) {
-                return line.finish_and_clear();
-            }
-        }
+    /// How many sessions are open, and what all of them have counted.
+    pub(super) fn now(&self) -> (u64, Counts) {
+        let state = self.state.lock();
+        (state.open, state.counts)
     }
 
     pub(super) fn summary(&self) -> String {
@@ -223,8 +195,9 @@ fn line(count: u64, what: &impl Display) -> String {
     format!("{:>10} {what}", HumanCount(count).to_string())
 }
 
+/// A count a second.
 #[expect(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "it is for people")]
-fn rate(count: u64, seconds: f64) -> u64 {
+pub(super) fn rate(count: u64, seconds: f64) -> u64 {
     (count as f64 / seconds.max(1e-3)).round() as u64
 }
 

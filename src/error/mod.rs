@@ -219,7 +219,20 @@ impl Error {
         match self {
             Self::Rejected { reason } => *reason != RejectReason::TooManySessions,
             Self::MissingPluginId | Self::InvalidConfig(_) | Self::UntrustedAgent(_) => true,
-            _ => false,
+            Self::Shutdown
+            | Self::Io(_)
+            | Self::Connect { .. }
+            | Self::HandshakeTimeout(_)
+            | Self::HandshakeClosed
+            | Self::Protocol(_)
+            | Self::PayloadTooLarge { .. }
+            | Self::PayloadTooDeep { .. }
+            | Self::Json(_)
+            | Self::QueueFull
+            | Self::FlushTimeout(_)
+            | Self::Undelivered { .. }
+            | Self::SignalHandler(_)
+            | Self::Plugin(_) => false,
         }
     }
 

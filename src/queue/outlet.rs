@@ -129,7 +129,10 @@ impl Outlet {
     pub(crate) fn linger(&mut self, deadline: Deadline) {
         self.make_room_before_waiting();
         self.queue.bell.linger(deadline, || {
-            !self.has_other_work() && self.events.len() < self.queue.limits.capacity
+            // Who waits may not ring again before it has got what it waits for.
+            !self.has_other_work()
+                && self.queue.room.waiting() == 0
+                && self.events.len() < self.queue.limits.capacity
         });
     }
 

@@ -159,7 +159,8 @@ impl Runner {
     }
 
     /// How many events the queue holds, 1 to 4 194 304. Each takes 256 bytes from the start;
-    /// longer events take what is beyond from [`max_queued_bytes`](Self::max_queued_bytes).
+    /// an event longer than about 240 bytes is charged to [`max_queued_bytes`](Self::max_queued_bytes)
+    /// besides.
     pub fn channel_capacity(mut self, frames: usize) -> Self {
         self.channel_capacity = frames;
         self
@@ -376,19 +377,35 @@ impl Runner {
 
 impl fmt::Debug for Runner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Named one by one, so that none is forgotten.
+        let Self {
+            pipe_path,
+            install_signal_handler,
+            heartbeat,
+            channel_capacity,
+            max_queued_bytes,
+            overflow,
+            linger,
+            connect_timeout,
+            handshake_timeout,
+            drain_timeout,
+            trusted_agent,
+            on_close: _,
+            shutdown,
+        } = self;
         f.debug_struct("Runner")
-            .field("pipe_path", &self.pipe_path)
-            .field("install_signal_handler", &self.install_signal_handler)
-            .field("heartbeat", &self.heartbeat)
-            .field("channel_capacity", &self.channel_capacity)
-            .field("max_queued_bytes", &self.max_queued_bytes)
-            .field("overflow", &self.overflow)
-            .field("linger", &self.linger)
-            .field("connect_timeout", &self.connect_timeout)
-            .field("handshake_timeout", &self.handshake_timeout)
-            .field("drain_timeout", &self.drain_timeout)
-            .field("trusted_agent", &self.trusted_agent)
-            .field("shutting_down", &self.shutdown.is_requested())
+            .field("pipe_path", pipe_path)
+            .field("install_signal_handler", install_signal_handler)
+            .field("heartbeat", heartbeat)
+            .field("channel_capacity", channel_capacity)
+            .field("max_queued_bytes", max_queued_bytes)
+            .field("overflow", overflow)
+            .field("linger", linger)
+            .field("connect_timeout", connect_timeout)
+            .field("handshake_timeout", handshake_timeout)
+            .field("drain_timeout", drain_timeout)
+            .field("trusted_agent", trusted_agent)
+            .field("shutting_down", &shutdown.is_requested())
             .finish_non_exhaustive()
     }
 }

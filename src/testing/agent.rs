@@ -138,6 +138,7 @@ impl TestAgent {
     }
 
     /// Waits until the first session has `count` events or more; says whether it has.
+    #[must_use = "false: they did not come in time"]
     pub fn wait_for_events(&self, count: usize, timeout: Duration) -> bool {
         self.wait_until(timeout, |sessions| {
             sessions.first().is_some_and(|session| session.events().count() >= count)
@@ -145,6 +146,7 @@ impl TestAgent {
     }
 
     /// The first session, once it has ended; `None` if it has not within `timeout`.
+    #[must_use = "None: it did not end in time"]
     pub fn ended_session(&self, timeout: Duration) -> Option<RecordedSession> {
         let ended = |sessions: &[RecordedSession]| {
             sessions.first().is_some_and(|session| session.end.is_some())

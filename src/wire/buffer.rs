@@ -141,11 +141,8 @@ impl Words<'_> {
     /// are moved, which costs less than to look how many.
     #[inline]
     pub(super) fn put(&mut self, word: u64, n: usize) {
-        debug_assert!(self.size + WORD <= INLINE, "a word is lost");
-        if let Some(room) = self.inline.get_mut(self.size..self.size + WORD) {
-            room.copy_from_slice(&word.to_le_bytes());
-            self.size += n;
-        }
+        self.inline[self.size..self.size + WORD].copy_from_slice(&word.to_le_bytes());
+        self.size += n;
     }
 }
 

@@ -8,26 +8,26 @@
 use std::io;
 
 use serde::de::IgnoredAny;
-use serde::ser::SerializeStruct;
+use serde::ser::{Error as _, SerializeStruct};
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
 use super::MAX_PAYLOAD_DEPTH;
+use super::buffer::Buffer;
 use crate::error::Error;
 
 /// What the names of those structs begin with.
 pub(super) const PRIVATE: &str = "$serde_json::private::";
 
 /// Writes the struct `name` with its one field, which may be nested `levels` deep.
-pub(super) fn write<W, T>(
-    out: W,
+pub(super) fn write<T>(
+    out: &mut Buffer<'_>,
     name: &'static str,
     key: &'static str,
     value: &T,
     levels: usize,
 ) -> Result<(), Error>
 where
-    W: io::Write,
     T: Serialize + ?Sized,
 {
     let mut checked = Checked { levels, refusal: None };
@@ -57,6 +57,12 @@ fn too_deep() -> Error {
 }
 
 impl Formatter for &mut Checked {
+    /// A struct of such a name that `serde_json` does not know.
+    fn begin_object<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        let unknown = "a struct with a name that serde_json keeps for itself";
+        Err(self.refuse(serde_json::Error::custom(unknown).into()))
+    }
+
     fn write_number_str<W: ?Sized + io::Write>(
         &mut self,
         out: &mut W,
@@ -76,8 +82,14 @@ impl Formatter for &mut Checked {
     }
 }
 
+/// The agent's parser is one that rounds a little off, and would find what is next to the largest
+/// number out of range.
 fn check_number(text: &str) -> Result<(), Error> {
-    serde_json::from_str::<f64>(text)?;
+    let number = serde_json::from_str::<f64>(text)?;
+    let spelt_as_usual = || text.trim_start_matches('-') == "1.7976931348623157e308";
+    if number.abs() >= f64::MAX && !spelt_as_usual() {
+        return Err(serde_json::Error::custom("number out of range").into());
+    }
     Ok(())
 }
 

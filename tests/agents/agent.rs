@@ -14,6 +14,9 @@ pub(crate) const ROLE: &str = "WEDR_TEST_ROLE";
 
 /// The agent process' `main`. It says its path first, and ends with its standard input.
 pub(crate) fn play(role: &str) -> ExitCode {
+    // A test that hangs stops nobody, and this process may be stopped when it should end.
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::SIGKILL).unwrap();
     let agent = TestAgent::with(match role {
         "reads" => Script::new(),
         "reads_nothing" => Script::new().stop_reading_after(0),

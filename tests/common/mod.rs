@@ -21,6 +21,14 @@ pub mod rustc;
 /// More than anything here takes, on the slowest machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// Nothing that a shutdown wakes takes this long.
+pub const AT_ONCE: Duration = Duration::from_secs(1);
+/// How much later than its deadline `run` may return.
+pub const SLACK: Duration = Duration::from_millis(250);
+/// Gives another thread the time to get to where it waits, which nothing shows. One that is late
+/// keeps the same promises: the test proves less then, and does not fail.
+pub const TO_GET_THERE: Duration = Duration::from_millis(50);
+
 /// The watchdog: runs `test` on a thread of its own, and fails instead of hanging.
 pub fn watched<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, finished) = mpsc::channel::<()>();

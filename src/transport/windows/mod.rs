@@ -278,7 +278,11 @@ impl Pipe {
             first.state = match first.operation.result() {
                 Ok(n) => State::Unread(0..n),
                 Err(e) if says_closed(&e) => State::Closed,
-                Err(e) => return Err(e),
+                Err(e) => {
+                    // It has ended, and must not be asked for its result again.
+                    first.state = State::Closed;
+                    return Err(e);
+                }
             };
         }
         Ok(())

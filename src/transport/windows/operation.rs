@@ -20,8 +20,9 @@ use crate::deadline::Deadline;
 pub(super) struct Operation {
     file: Arc<OwnedHandle>,
     event: OwnedHandle,
-    /// From `Box::into_raw`, freed when this is dropped; a raw pointer, since the kernel writes
-    /// there while an operation is pending. Everything in here is only touched while none is.
+    /// From `Box::leak`, freed when this is dropped; a raw pointer, since the kernel writes
+    /// there while an operation is pending. But for the
+    /// status, it is only touched while none is.
     shared: NonNull<Shared>,
     pending: bool,
 }

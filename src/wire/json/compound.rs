@@ -43,14 +43,15 @@ impl<'j, 'a> Compound<'j, 'a> {
     /// Keys and values must take turns.
     #[inline]
     fn owe_value(&mut self, owes: bool) {
-        self.json.failed |= self.owes_value == owes;
+        self.json.unfinished += usize::from(self.owes_value == owes);
         self.owes_value = owes;
     }
 
     #[inline]
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> JsonResult {
+        self.json.unfinished += 1;
         let result = value.serialize(&mut *self.json);
-        self.json.failed |= result.is_err();
+        self.json.unfinished -= usize::from(result.is_ok());
         result
     }
 
@@ -76,9 +77,10 @@ impl<'j, 'a> Compound<'j, 'a> {
     where
         T: Serialize + ?Sized,
     {
+        // It has one field.
+        self.json.unfinished += usize::from(!std::mem::replace(&mut self.first, false));
         let levels = MAX_PAYLOAD_DEPTH - self.json.depth;
         raw::write(&mut self.json.out, name, key, value, levels).map_err(|e| {
-            self.json.failed = true;
             self.json.refusal = Some(e);
             serde_json::Error::custom("refused")
         })
@@ -87,7 +89,8 @@ impl<'j, 'a> Compound<'j, 'a> {
     #[inline]
     fn finish(self, bracket: u8) {
         match self.kind {
-            Kind::Raw(_) => {}
+            // Nothing was written if there was no field.
+            Kind::Raw(_) => self.json.unfinished += usize::from(self.first),
             Kind::Plain => self.json.close(bracket),
             Kind::Variant => {
                 self.json.close(bracket);
@@ -120,7 +123,7 @@ impl SerializeMap for Compound<'_, '_> {
 
     #[inline]
     fn end(self) -> JsonResult {
-        self.json.failed |= self.owes_value;
+        self.json.unfinished += usize::from(self.owes_value);
         self.finish(b'}');
         Ok(())
     }
@@ -140,7 +143,7 @@ macro_rules! arrays {
             #[inline]
             fn end(self) -> JsonResult {
                 self.finish(b']');
- Ok(())
+                Ok(())
             }
         })*
     };
@@ -163,7 +166,7 @@ macro_rules! objects {
             #[inline]
             fn end(self) -> JsonResult {
                 self.finish(b'}');
- Ok(())
+                Ok(())
             }
         })*
     };

@@ -31,12 +31,12 @@ pub(super) fn write<'b, T>(out: Buffer<'b>, payload: &T) -> Result<Buffer<'b>, E
 where
     T: Serialize + ?Sized,
 {
-    let mut json = Json { out, depth: 0, in_key: false, failed: false, refusal: None };
+    let mut json = Json { out, depth: 0, in_key: false, unfinished: 0, refusal: None };
     let result = payload.serialize(&mut json);
     match (json.refusal, result) {
         (Some(refusal), _) => Err(refusal),
         (None, Err(e)) => Err(e.into()),
-        (None, Ok(())) if json.failed => Err(swallowed().into()),
+        (None, Ok(())) if json.unfinished > 0 => Err(swallowed().into()),
         (None, Ok(())) => Ok(json.out),
     }
 }
@@ -47,9 +47,9 @@ struct Json<'a> {
     depth: usize,
     /// What is written next is an object's key.
     in_key: bool,
-    /// A part of the value could not be written. If the whole seems to succeed all the same, its
-    /// `Serialize` went on after that.
-    failed: bool,
+    /// Parts of the value that were begun and not ended, because they failed or panicked. If the
+    /// whole seems to succeed all the same, its `Serialize` went on after that.
+    unfinished: usize,
     /// An error that is more than text.
     refusal: Option<Error>,
 }
@@ -66,11 +66,11 @@ impl<'a> Json<'a> {
     /// Starts an array or an object.
     fn open(&mut self, bracket: u8) -> JsonResult {
         self.not_in_key()?;
-        self.depth += 1;
-        if self.depth > MAX_PAYLOAD_DEPTH {
+        if self.depth == MAX_PAYLOAD_DEPTH {
             self.refusal = Some(Error::PayloadTooDeep { max: MAX_PAYLOAD_DEPTH });
             return Err(serde_json::Error::custom("nested too deep"));
         }
+        self.depth += 1;
         self.out.put(&[bracket]);
         Ok(())
     }

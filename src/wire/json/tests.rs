@@ -214,3 +214,69 @@ fn a_value_whose_serialize_hides_a_failure_is_refused() {
     assert!(hides(|put| [Value].into_iter().for_each(put)).is_err());
     assert!(hides(|put| [Key("a"), Value, Value].into_iter().for_each(put)).is_err());
 }
+
+#[test]
+fn a_part_that_panics_and_is_caught_is_refused() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    struct Panics;
+    impl Serialize for Panics {
+        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            std::panic::resume_unwind(Box::new(()))
+        }
+    }
+    struct Catches;
+    impl Serialize for Catches {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(None)?;
+            let _ = catch_unwind(AssertUnwindSafe(|| map.serialize_key(&Panics)));
+            map.serialize_value(&1)?;
+            map.end()
+        }
+    }
+    assert!(matches!(written(&Catches), Err(Error::Json(_))));
+}
+
+#[test]
+fn a_name_that_serde_json_keeps_for_itself_is_no_way_around_the_checks() {
+    #[derive(Serialize)]
+    #[serde(rename = "$serde_json::private::Nothing")]
+    struct NoFields {}
+    #[derive(Serialize)]
+    #[serde(rename = "$serde_json::private::Unknown")]
+    struct OneField {
+        a: Value,
+    }
+    #[derive(Serialize)]
+    #[serde(rename = "$serde_json::private::RawValue")]
+    struct TwoTexts {
+        #[serde(rename = "$serde_json::private::RawValue")]
+        a: &'static str,
+        b: &'static str,
+    }
+    let deep = (0..MAX_PAYLOAD_DEPTH).fold(json!(1), |inner, _| json!([inner]));
+    assert!(written(&NoFields {}).is_err());
+    assert!(written(&OneField { a: deep }).is_err());
+    assert!(written(&TwoTexts { a: "1", b: "2" }).is_err());
+}
+
+#[test]
+fn what_follows_a_part_that_was_too_deep_is_refused_as_well() {
+    struct GoesOn(usize);
+    impl Serialize for GoesOn {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeSeq;
+            let mut seq = serializer.serialize_seq(None)?;
+            if self.0 > 1 {
+                seq.serialize_element(&GoesOn(self.0 - 1))?;
+            } else {
+                let _ = seq.serialize_element(&[1]);
+                let raw = serde_json::value::RawValue::from_string("[1]".into()).unwrap();
+                seq.serialize_element(&raw)?;
+            }
+            seq.end()
+        }
+    }
+    let result = written(&GoesOn(MAX_PAYLOAD_DEPTH));
+    assert!(matches!(result, Err(Error::PayloadTooDeep { .. })), "{result:?}");
+}
