@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use common::{metadata, runner, watched};
+use common::{LIMIT, metadata, runner, watched};
 use wedr_plugin_sdk::testing::TestAgent;
 
 /// How often the writer has gone to sleep so far.
@@ -29,6 +29,8 @@ fn only_heartbeats_and_the_look_for_the_agent_wake_an_idle_writer() {
         runner(&agent)
             .heartbeat(Duration::from_millis(500))
             .run_with(metadata(), |sink, ctx| {
+                // A thread that has done something has its name.
+                sink.flush(LIMIT)?;
                 let state = || (rests(), sink.stats().heartbeats);
                 let (rests, beats) = state();
                 ctx.sleep(Duration::from_secs(3));
