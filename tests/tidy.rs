@@ -1,5 +1,5 @@
-//! What pages say is so: docs/architecture.md of the floors, docs/reliability.md of the tests; and
-//! their links lead somewhere.
+//! The house is in order: what docs/architecture.md says of the floors and docs/reliability.md of the
+//! tests is so, pages' links lead somewhere, and files are short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -195,4 +195,25 @@ fn the_environment_is_read_for_the_plugins_id_alone() {
     let readers: Vec<_> =
         sources(Path::new("src")).into_iter().filter(|f| of_a_plugin(f) && reads(f)).collect();
     assert_eq!(readers, [Path::new("src/metadata.rs")]);
+}
+
+/// The files that may be longer than [`MOST_LINES`], and why.
+const LONG_FILES: [(&str, &str); 7] = [
+    ("src/queue/model.rs", "one model after another, which share how they open and watch a queue"),
+    ("src/runner/mod.rs", "nearly all of it documents options"),
+    ("tests/errors.rs", "one page, provoked text by text"),
+    ("tests/handshake.rs", "one answer after another"),
+    ("tests/log_tail/trials.rs", "one example, trial by trial"),
+    ("tests/misbehaviour.rs", "one misbehaviour after another"),
+    ("tests/vectors.rs", "one set of vectors, both ways"),
+];
+const MOST_LINES: usize = 400;
+
+#[test]
+fn a_file_is_short_or_has_a_reason() {
+    for file in ["src", "tests", "benches", "examples"].iter().flat_map(|f| sources(Path::new(f))) {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        let argued = LONG_FILES.iter().any(|(long, _)| file == Path::new(long));
+        assert!(lines <= MOST_LINES || argued, "{} has {lines} lines", file.display());
+    }
 }

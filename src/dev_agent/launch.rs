@@ -130,6 +130,7 @@ impl Launcher {
     }
 
     /// Passes a Ctrl+C on. On Windows the console has done so.
+    #[cfg_attr(windows, expect(clippy::unused_self, reason = "there is nothing left to do"))]
     pub(super) fn interrupt(&self) {
         #[cfg(unix)]
         if let Some(process) = &*self.running.lock() {
