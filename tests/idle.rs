@@ -29,13 +29,8 @@ fn only_heartbeats_and_the_look_for_the_agent_wake_an_idle_writer() {
         runner(&agent)
             .heartbeat(Duration::from_millis(500))
             .run_with(metadata(), |sink, ctx| {
-<<<<<<< HEAD
                 // The thread gives itself its name, some time after the body has begun.
                 assert!(agent.wait_until(LIMIT, |all| all[0].heartbeats().count() > 0));
-=======
-                // A thread that has done something has its name.
-                sink.flush(LIMIT)?;
->>>>>>> devagent
                 let state = || (rests(), sink.stats().heartbeats);
                 let (rests, beats) = state();
                 ctx.sleep(Duration::from_secs(3));
