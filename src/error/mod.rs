@@ -13,7 +13,9 @@ use nix::errno::Errno;
 mod printable;
 mod reject;
 
-pub(crate) use printable::{Printable, shortened, shortened_to};
+#[cfg(feature = "dev-agent")]
+pub(crate) use printable::shortened_to;
+pub(crate) use printable::{Printable, shortened};
 pub use reject::RejectReason;
 
 /// The result of everything in this crate that can fail.

@@ -43,7 +43,8 @@ pub trait Plugin {
     ///
     /// # Errors
     ///
-    /// Whatever it fails with becomes the result of the run, but for [`Error::Shutdown`], which
+    /// Whatever it fails with becomes the result of the run, but for
+    /// [`Error::Shutdown`](crate::Error::Shutdown), which
     /// counts as success.
     fn run(&mut self, sink: &EventSink, ctx: &SessionContext) -> Result<()>;
 }
