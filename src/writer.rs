@@ -151,9 +151,11 @@ impl Writer {
         self.output.outlet.close();
         while self.send_batch()? > 0 {
             self.beat_if_due(Instant::now())?;
-            // Writes that do not wait do not look at it.
+            // Writes that do not wait do not look at it. Late, and with nothing left, goodbye may
+            // still go out the same way.
             let limit = self.output.drain_timeout.saturating_add(DRAIN_GRACE);
-            if self.output.shutdown.drain_deadline(limit).has_passed() {
+            let is_late = self.output.shutdown.drain_deadline(limit).has_passed();
+            if is_late && !self.output.outlet.is_empty() {
                 return Err(Stop::OutOfTime);
             }
         }

@@ -65,6 +65,10 @@ impl Outlet {
         taken
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
     /// Accounts for `events` that were handed to the operating system.
     pub(crate) fn sent(&mut self, events: u64) {
         self.set_in_hand(self.in_hand - events as usize);
