@@ -130,6 +130,9 @@ pub enum Error {
     },
 
     /// A payload cannot be written as JSON that the agent accepts. Nothing was queued.
+    ///
+    /// Also what a `serde_json` error of the body's own becomes with `?`: wrap those with
+    /// [`Error::plugin`].
     #[error("the payload cannot be sent as JSON: {0}; mend the value, or its Serialize")]
     Json(#[from] serde_json::Error),
 

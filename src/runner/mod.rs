@@ -123,8 +123,9 @@ impl Runner {
     /// Whether Ctrl+C, SIGTERM and SIGHUP shut the session down.
     ///
     /// The handlers are installed once per process, over whatever was there, also where a signal
-    /// was ignored on entry: under `nohup` a SIGHUP still ends the session. They stay after it. A
-    /// further signal, at least a second after the first, cuts the drain short, and ends the
+    /// was ignored on entry: under `nohup` a SIGHUP still ends the session. They stay after it: once
+    /// a signal has come, every later session in the process ends at once with `Ok`, without running
+    /// its body. A further signal, at least a second after the first, cuts the drain short, and ends the
     /// process with status 130 if the body still runs or no session is left. A host that has
     /// handlers of its own says `false`, and calls [`ShutdownHandle::shutdown`] from them; if
     /// another runner in the process installed the SDK's, they reach this one too.

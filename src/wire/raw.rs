@@ -86,8 +86,13 @@ impl Formatter for &mut Checked {
 /// number out of range.
 fn check_number(text: &str) -> Result<(), Error> {
     let number = serde_json::from_str::<f64>(text)?;
-    let spelt_as_usual = || text.trim_start_matches('-') == "1.7976931348623157e308";
-    if number.abs() >= f64::MAX && !spelt_as_usual() {
+    // With a point after the first digit, as all who print it do, it is read right.
+    let is_as_printed = || {
+        let text = text.trim_start_matches('-');
+        let exponent = text.strip_prefix("1.7976931348623157").unwrap_or_default();
+        matches!(exponent, "e308" | "E308" | "e+308" | "E+308")
+    };
+    if number.abs() >= f64::MAX && !is_as_printed() {
         return Err(serde_json::Error::custom("number out of range").into());
     }
     Ok(())
@@ -152,6 +157,9 @@ mod tests {
             "-0.0",
             "1e308",
             "1e309",
+            "1.7976931348623157e308",
+            "-1.7976931348623157e+308",
+            "1.7976931348623157E+308",
             "1e999",
             "-1e999",
             "0e999",

@@ -77,13 +77,19 @@ impl<'j, 'a> Compound<'j, 'a> {
     where
         T: Serialize + ?Sized,
     {
-        // It has one field.
-        self.json.unfinished += usize::from(!std::mem::replace(&mut self.first, false));
+        // It has one field, and is unfinished until that is written.
+        self.json.unfinished += 1 + usize::from(!std::mem::replace(&mut self.first, false));
         let levels = MAX_PAYLOAD_DEPTH - self.json.depth;
-        raw::write(&mut self.json.out, name, key, value, levels).map_err(|e| {
-            self.json.refusal = Some(e);
-            serde_json::Error::custom("refused")
-        })
+        match raw::write(&mut self.json.out, name, key, value, levels) {
+            Ok(()) => {
+                self.json.unfinished -= 1;
+                Ok(())
+            }
+            Err(e) => {
+                self.json.refusal = Some(e);
+                Err(serde_json::Error::custom("refused"))
+            }
+        }
     }
 
     #[inline]

@@ -234,7 +234,18 @@ fn a_part_that_panics_and_is_caught_is_refused() {
             map.end()
         }
     }
+    struct CatchesText;
+    impl Serialize for CatchesText {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeStruct;
+            const NAME: &str = "$serde_json::private::RawValue";
+            let mut text = serializer.serialize_struct(NAME, 1)?;
+            let _ = catch_unwind(AssertUnwindSafe(|| text.serialize_field(NAME, &Panics)));
+            text.end()
+        }
+    }
     assert!(matches!(written(&Catches), Err(Error::Json(_))));
+    assert!(matches!(written(&CatchesText), Err(Error::Json(_))));
 }
 
 #[test]
