@@ -26,6 +26,7 @@ pub(crate) struct Plan {
     /// How many bytes the agent sends after its acknowledgement.
     pub(crate) sent_after_ack: usize,
     /// The agent is a process of its own, which can be stopped and killed.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "it is never so there"))]
     pub(crate) in_child: bool,
     pub(crate) body: Body,
     /// For each producer, how many things it does; each draws them from a seed of its own.
