@@ -58,6 +58,7 @@ impl Host {
     }
 
     /// Closes its standard input, which it may wait for.
+    #[cfg(unix)]
     pub(crate) fn closes_stdin(&mut self) {
         drop(self.process.stdin.take());
     }

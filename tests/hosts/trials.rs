@@ -24,6 +24,7 @@ pub(crate) fn run() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They mostly wait.
     arguments.test_threads.get_or_insert(8);
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "only Unix adds to them"))]
     let mut trials = trials![
         a_thread_that_cannot_be_started_is_an_error_that_says_so,
         a_process_that_exits_in_mid_session_loses_what_is_queued,
