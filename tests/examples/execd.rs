@@ -75,7 +75,8 @@ fn execd_kills_a_program_that_does_not_end() {
             "trap '' TERM; echo ready; while :; do :; done"
         };
         let (plugin, _folder) = started(&agent, script);
-        events(&agent, |events| events.len() == 1);
+        // It is running. Wine's interpreter prints each label that it passes besides.
+        events(&agent, |events| !events.is_empty());
         ends_with_the_agent(plugin, &agent);
     });
 }
