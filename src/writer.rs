@@ -21,8 +21,8 @@ const PEER_CHECK: Duration = Duration::from_millis(500);
 const CONFIRMATION: Duration = Duration::from_secs(1);
 /// How long past its deadline a drain may go on that never has to wait.
 const DRAIN_GRACE: Duration = Duration::from_millis(100);
-/// Batches of at least this many bytes are followed by the next at once: with so much to send,
-/// lingering would only cost time.
+/// After a batch of at least this many bytes the writer looks for more at once: with so much to
+/// send, lingering first would only cost time.
 const LINGER_BELOW: usize = 16 << 10;
 
 /// The times that govern a writer.
@@ -123,6 +123,8 @@ impl Writer {
 
     /// Sends what comes until the shutdown is asked for.
     fn stream(&mut self) -> Result<(), Stop> {
+        // Nothing was sent since it last lingered.
+        let mut lingered = true;
         while !self.output.shutdown.is_requested() {
             self.output.outlet.begin_flush();
             let sent = self.send_batch()?;
@@ -133,14 +135,16 @@ impl Writer {
                 self.output.pipe.check_peer()?;
                 self.peer_check.restart(now);
             }
+            lingered &= sent == 0;
+            if sent >= LINGER_BELOW {
+                continue;
+            }
             let next = self.heartbeat.due().earlier(self.peer_check.due());
-            if sent == 0 {
-                self.output.outlet.idle(next);
-            } else if sent < LINGER_BELOW
-                && !self.linger.is_zero()
-                && !self.output.outlet.is_flushing()
-            {
+            if !lingered && !self.linger.is_zero() && !self.output.outlet.is_flushing() {
                 self.output.outlet.linger(next.earlier(Deadline::since(now, self.linger)));
+                lingered = true;
+            } else if sent == 0 {
+                self.output.outlet.idle(next);
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ impl Bell {
         Self { mode: AtomicU32::new(AWAKE), rung: Mutex::new(false), changed: Condvar::new() }
     }
 
-    /// Wakes an idle writer. The caller has put an event in and issued a `SeqCst` fence since.
+    /// Wakes an idle writer. The caller has put an event in and issued a fence since.
     #[inline]
     pub(super) fn event_queued(&self) {
         if self.mode.load(Ordering::Relaxed) == IDLE {

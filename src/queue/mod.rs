@@ -15,6 +15,11 @@
 //! writer took the event. There is no third case. [`Outlet::close`] has the writer's half,
 //! [`Queue::settle`] the producers'; the loom model beside this file checks both, and the one of
 //! the room condvar in [`room`].
+//!
+//! On x86 the exchange that reserves the event's slot serves as Fp
+//! ([`fence_after_exchange`]). The slot is then reserved for all to see before the producer looks
+//! at the flag, though perhaps not yet filled, and the channel does not pass for empty while one
+//! is: the writer waits for it.
 
 mod bell;
 mod flush;
@@ -32,7 +37,9 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::shutdown::Shutdown;
 use crate::stats::{Counters, Stats};
-use crate::sync::{Arc, AtomicUsize, Ordering, Sender, TrySendError, bounded, fence};
+use crate::sync::{
+    Arc, AtomicUsize, Ordering, Sender, TrySendError, bounded, fence_after_exchange,
+};
 use crate::wire::event::EventTail;
 
 use bell::Bell;
@@ -191,7 +198,7 @@ impl Queue {
     /// The producer's half of the closing rule and of the writer's waking, after an event went in.
     #[inline]
     fn settle(&self) -> Result<()> {
-        fence(Ordering::SeqCst);
+        fence_after_exchange();
         self.check_open()?;
         self.bell.event_queued();
         Ok(())

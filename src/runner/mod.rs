@@ -21,7 +21,7 @@ mod plugin;
 
 pub use plugin::{Plugin, run, run_with};
 
-/// The most events a queue may hold: 1 GiB of slots.
+/// The most events a queue may hold: 1.25 GiB of slots.
 const MAX_CAPACITY: usize = 1 << 22;
 
 /// Configures a session and runs it. Nothing is checked or opened before `run`.
@@ -159,7 +159,7 @@ impl Runner {
         self
     }
 
-    /// How many events the queue holds, 1 to 4 194 304. Each takes 256 bytes from the start;
+    /// How many events the queue holds, 1 to 4 194 304. Each takes 320 bytes from the start;
     /// an event longer than about 240 bytes is charged to [`max_queued_bytes`](Self::max_queued_bytes)
     /// besides.
     pub fn channel_capacity(mut self, frames: usize) -> Self {

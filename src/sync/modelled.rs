@@ -15,6 +15,11 @@ pub(crate) use std::sync::Arc;
 
 use super::Ordering;
 
+/// Always a fence: loom models the language, not a processor.
+pub(crate) fn fence_after_exchange() {
+    fence(Ordering::SeqCst);
+}
+
 /// An atomic of which loom misses no interleaving.
 ///
 /// loom 0.7 compares an access only with the last one that it might race with. A thread that loads

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 
 /// What is stored inline in bytes: see [`EventTail`](super::event::EventTail).
-pub(super) const INLINE: usize = 246;
+pub(super) const INLINE: usize = 254;
 /// The longest text that is put together in the thread's scratch, in bytes. Scratch doubles as it
 /// grows, so that it takes twice as many at most.
 const SCRATCH: usize = 32 << 10;

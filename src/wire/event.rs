@@ -18,9 +18,12 @@ pub(crate) const INLINE_FRAME: usize = frame::PREFIX + AROUND_TAIL + INLINE;
 
 /// A serialised event but for its `seq`: `"ts_unix_ns":…,"kind":…,"payload":…}`.
 ///
-/// A short one travels by value, so that nothing is allocated: a queue slot is 256 bytes, those of
-/// its text, its length and tag, and the channel's stamp. It is written where it lies, since to
-/// move it costs as much as to serialise a field or two.
+/// A short one travels by value, so that nothing is allocated. It is written where it lies, since
+/// to move it costs as much as to serialise a field or two.
+///
+/// It has cache lines of its own: a slot takes 320 bytes, 64 of them for the channel's stamp. Packed
+/// into 256, two producers wrote to the same line whenever their slots met.
+#[repr(align(64))]
 #[expect(clippy::large_enum_variant, reason = "stored inline so that nothing is allocated")]
 pub(crate) enum EventTail {
     Inline { len: u8, bytes: [u8; INLINE] },
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_slot_is_256_bytes() {
-        assert_eq!(size_of::<EventTail>() + size_of::<usize>(), 256);
+    fn a_queue_slot_takes_five_cache_lines() {
+        assert_eq!(size_of::<(std::sync::atomic::AtomicU64, EventTail)>(), 5 * 64);
     }
 }
