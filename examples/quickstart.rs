@@ -42,7 +42,7 @@ fn plugin(agent: &TestAgent) -> Result<()> {
 fn watch(agent: &TestAgent) {
     let mut printed = 0;
     let mut greeted = false;
-    agent.wait_until(Duration::MAX, |sessions| {
+    let ended = agent.wait_until(Duration::MAX, |sessions| {
         let Some(session) = sessions.first() else {
             return false;
         };
@@ -62,4 +62,5 @@ fn watch(agent: &TestAgent) {
         printed = session.received.len();
         session.end.is_some()
     });
+    assert!(ended, "it waits for as long as it takes");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::deadline::Deadline;
-use crate::error::{Error, RejectReason, Result, shortened};
+use crate::error::{Error, Printable, RejectReason, Result, shortened};
 use crate::metadata::Metadata;
 use crate::shutdown::Shutdown;
 use crate::transport::{Arrival, Pipe, Read};
@@ -12,7 +12,7 @@ use crate::wire::message::{AgentMessage, HelloAck, PluginMessage, from_body, to_
 use crate::wire::{DEFAULT_HEARTBEAT_SEC, MAX_BODY};
 
 /// How often the handshake looks whether the shutdown was asked for.
-pub(crate) const SLICE: Duration = Duration::from_millis(20);
+const SLICE: Duration = Duration::from_millis(20);
 
 /// What the agent said of the session, checked.
 #[derive(Debug)]
@@ -42,6 +42,14 @@ pub(crate) fn hello(metadata: &Metadata) -> Result<Vec<u8>> {
     Ok(frame)
 }
 
+/// Patience before there is a session: until `deadline`, in slices in which a shutdown is seen.
+pub(crate) fn until(shutdown: &Shutdown, deadline: Deadline) -> impl FnMut() -> Option<Deadline> {
+    move || {
+        let over = shutdown.is_requested() || deadline.has_passed();
+        (!over).then(|| Deadline::after(SLICE).earlier(deadline))
+    }
+}
+
 /// Says hello and reads the answer. `None` if the shutdown was asked for meanwhile.
 pub(crate) fn shake_hands(
     pipe: &mut Pipe,
@@ -50,10 +58,7 @@ pub(crate) fn shake_hands(
     shutdown: &Shutdown,
 ) -> Result<Option<Terms>> {
     let deadline = Deadline::after(timeout);
-    let patience = &mut || {
-        let over = shutdown.is_requested() || deadline.has_passed();
-        (!over).then(|| Deadline::after(SLICE).earlier(deadline))
-    };
+    let patience = &mut until(shutdown, deadline);
     // An agent that refuses without reading hello leaves its reason all the same.
     pipe.on_arrival(Arrival::EndsWrite);
     let mut rest = hello;
@@ -98,7 +103,7 @@ pub(crate) fn terms(body: &[u8]) -> Result<Terms> {
         }
         Err(e) => Err(Error::Protocol(format!(
             "its answer is neither hello_ack nor reject: {}",
-            shortened(&e.to_string())
+            Printable(&shortened(&e.to_string()))
         ))),
     }
 }
@@ -110,9 +115,9 @@ impl From<HelloAck> for Terms {
             seconds => seconds,
         };
         Self {
+            max_body: ack.max_body(),
             session_id: ack.session_id,
             server_version: ack.server_version,
-            max_body: usize::try_from(ack.max_payload_bytes).unwrap_or(MAX_BODY).min(MAX_BODY),
             heartbeat: Duration::from_secs(heartbeat),
         }
     }

@@ -13,7 +13,7 @@ const ID_VARIABLE: &str = "WEDR_PLUGIN_ID";
 /// let meta = wedr_plugin_sdk::Metadata::new("8f0c", "1.2.0", "Acme sensor");
 /// assert_eq!(meta.plugin_version, "1.2.0");
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Metadata {
     /// The id that the plugin is enrolled under.
     pub plugin_id: String,

@@ -61,7 +61,7 @@ impl SessionContext {
     /// fn body(sink: &EventSink, ctx: &SessionContext) -> Result<()> {
     ///     let sink = sink.clone();
     ///     register(move |path| {
-    ///         // After the shutdown it is refused, and that is all.
+    ///         // After the shutdown it fails, and that is all.
     ///         let _ = sink.event("acme.open").try_emit(path);
     ///     });
     ///     ctx.wait_for_shutdown();
@@ -115,7 +115,8 @@ impl SessionContext {
         &self.terms.server_version
     }
 
-    /// The largest body of an event in bytes, counted with 20 digits of `seq`; at most 1 MiB.
+    /// The largest event in bytes: its frame without the length prefix, counted with 20 digits of
+    /// `seq`; at most 1 MiB.
     pub fn max_payload_bytes(&self) -> usize {
         self.terms.max_body
     }
@@ -148,7 +149,7 @@ impl fmt::Debug for SessionContext {
 ///     )
 /// }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionReport {
     /// The session's id, in the agent's words.
@@ -178,7 +179,7 @@ pub struct SessionReport {
 ///     .run_with(meta, |_sink, _ctx| Ok(()))?;
 /// # Ok::<(), wedr_plugin_sdk::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseCause {
     /// The body returned of its own accord.
@@ -187,7 +188,7 @@ pub enum CloseCause {
     ShutdownRequested,
     /// The agent went away, or dropped the session.
     PipeLost,
-    /// The body panicked.
+    /// The body panicked (or the SDK's writer did, which would be a defect of the SDK).
     Panicked,
 }
 

@@ -19,7 +19,8 @@ use crate::wire::event::EventTail;
 /// the session's goodbye, or it is counted as [`undelivered`](Stats::undelivered). Events of one
 /// thread keep their order.
 ///
-/// A sink may outlive its session; it refuses everything then.
+/// A sink may outlive its session: every emit then fails with
+/// [`Error::Shutdown`](crate::Error::Shutdown), or with the lost pipe's error.
 ///
 /// # Threads
 ///
@@ -28,7 +29,7 @@ use crate::wire::event::EventTail;
 ///
 /// On a thread that is unwinding from a panic, in its panic hook as in a `Drop`, no `emit` waits.
 /// The destructor of a thread-local is like any other caller: where it must not wait, use
-/// [`try_emit`](EventBuilder::try_emit). After the session it is refused, like anybody.
+/// [`try_emit`](EventBuilder::try_emit). After the session it fails, like anybody's.
 ///
 /// # Examples
 ///
@@ -50,6 +51,10 @@ use crate::wire::event::EventTail;
 pub struct EventSink {
     queue: Arc<Queue>,
 }
+
+// A panic in a caller's `Serialize` comes before anything is queued, and holds no lock.
+impl std::panic::UnwindSafe for EventSink {}
+impl std::panic::RefUnwindSafe for EventSink {}
 
 impl EventSink {
     pub(crate) fn new(queue: Arc<Queue>) -> Self {
@@ -219,6 +224,10 @@ impl EventBuilder<'_> {
     /// # Errors
     ///
     /// As [`EventSink::emit`].
+    ///
+    /// # Panics
+    ///
+    /// If the payload's `Serialize` does; nothing is queued then.
     pub fn emit<T: Serialize + ?Sized>(self, payload: &T) -> Result<()> {
         self.push(payload, Waiting::Policy)
     }
@@ -228,8 +237,8 @@ impl EventBuilder<'_> {
     /// # Errors
     ///
     /// [`Error::QueueFull`](crate::Error::QueueFull) if there is none: it is the caller's to try
-    /// again or to count, so it is no refusal and leaves no gap in `seq`. Otherwise as
-    /// [`EventSink::emit`].
+    /// again or to count, so that it is not counted as [`refused`](Stats::refused) and leaves no
+    /// gap in `seq`. Otherwise as [`EventSink::emit`].
     pub fn try_emit<T: Serialize + ?Sized>(self, payload: &T) -> Result<()> {
         self.push(payload, Waiting::Never)
     }
@@ -238,8 +247,8 @@ impl EventBuilder<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`](crate::Error::QueueFull) if there was none in time: no refusal, as
-    /// with [`try_emit`](Self::try_emit). Otherwise as [`EventSink::emit`].
+    /// [`Error::QueueFull`](crate::Error::QueueFull) if there was none in time: not counted,
+    /// as with [`try_emit`](Self::try_emit). Otherwise as [`EventSink::emit`].
     pub fn emit_timeout<T: Serialize + ?Sized>(self, payload: &T, t: Duration) -> Result<()> {
         self.push(payload, Waiting::Until(Deadline::after(t)))
     }

@@ -65,9 +65,9 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn saw_queued(&self, frames: usize) {
-        if frames > self.queue_high_water.load(Ordering::Relaxed) {
-            self.queue_high_water.store(frames, Ordering::Relaxed);
+    pub(crate) fn saw_queued(&self, events: usize) {
+        if events > self.queue_high_water.load(Ordering::Relaxed) {
+            self.queue_high_water.store(events, Ordering::Relaxed);
         }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 #[cfg(unix)]
 use common::runner;
-use common::{metadata, watched};
+use common::{assert_harmless, failure, metadata, watched};
 use raw::RawAgent;
 use serde_json::json;
 #[cfg(unix)]
@@ -30,21 +30,6 @@ const PATH_MAX: usize = match () {
     () if cfg!(target_os = "linux") => 107,
     () => 103,
 };
-
-/// Runs what must fail before there is a session; returns its error.
-fn failure(runner: Runner, metadata: Metadata) -> Error {
-    let result = runner
-        .on_close(|report| panic!("on_close was called: {report:?}"))
-        .run_with(metadata, |_, _| panic!("the body ran"));
-    result.expect_err("there can be no session")
-}
-
-fn assert_harmless(error: &Error) {
-    let debug = format!("{error:?}").replace("\n  caused by: ", "; ");
-    for text in [error.to_string(), debug] {
-        assert_eq!(text.chars().find(|c| c.is_control()), None, "{text:?}");
-    }
-}
 
 /// The message of a configuration error.
 fn invalid(runner: Runner, metadata: Metadata) -> String {

@@ -159,20 +159,14 @@ fn the_page_shows_every_error_as_main_prints_it() {
 
 #[test]
 fn every_variant_and_every_reason_has_a_heading() {
-    let [source, reasons] =
-        ["mod", "reject"].map(|file| fs::read_to_string(format!("src/error/{file}.rs")).unwrap());
+    let source = fs::read_to_string("src/error/mod.rs").unwrap();
     let variants =
         source.split_once("pub enum Error {\n").unwrap().1.split_once("\n}\n").unwrap().0;
     let variants = variants.lines().filter_map(|line| {
         let name = line.strip_prefix("    ").filter(|rest| rest.starts_with(char::is_uppercase))?;
         Some(name.split([',', '(', ' ']).next().unwrap().to_owned())
     });
-    let reasons =
-        reasons.split_once("\nreject_reasons! {\n").unwrap().1.split_once("\n}\n").unwrap().0;
-    let reasons = reasons.lines().filter_map(|line| {
-        let wire = line.split_once(" = \"")?.1.split_once('"')?.0;
-        Some(format!("Rejected: {wire}"))
-    });
+    let reasons = reasons().into_iter().map(|wire| format!("Rejected: {wire}"));
     let headings = page().0.into_iter().map(|(heading, _)| heading);
     let shown: Vec<_> = headings
         .flat_map(|heading| [heading.split(':').next().unwrap().to_owned(), heading])
@@ -181,6 +175,27 @@ fn every_variant_and_every_reason_has_a_heading() {
     assert!(wanted.len() >= 26, "{wanted:?}");
     for heading in wanted {
         assert!(shown.contains(&heading), "{PAGE} does not show {heading}");
+    }
+}
+
+/// The reject reasons that the crate knows.
+fn reasons() -> Vec<String> {
+    let source = fs::read_to_string("src/error/reject.rs").unwrap();
+    let list = source.split_once("\nreject_reasons! {\n").unwrap().1.split_once("\n}\n").unwrap().0;
+    let wire = |line: &str| Some(line.split_once(" = \"")?.1.split_once('"')?.0.to_owned());
+    list.lines().filter_map(wire).collect()
+}
+
+#[test]
+fn every_reason_is_where_reasons_are_listed() {
+    let reasons = reasons();
+    assert!(reasons.len() >= 8, "{reasons:?}");
+    for place in ["docs/protocol.md", "src/dev_agent/cli.rs", "tests/vectors/agent_to_plugin.json"]
+    {
+        let text = fs::read_to_string(place).unwrap();
+        for reason in &reasons {
+            assert!(text.contains(reason.as_str()), "{place} lacks {reason}");
+        }
     }
 }
 
@@ -305,18 +320,8 @@ fn handshake(texts: &mut Texts) {
 }
 
 fn refusals(texts: &mut Texts) {
-    for reason in [
-        "bad_handshake",
-        "schema_mismatch",
-        "unknown_plugin_id",
-        "path_mismatch",
-        "hash_mismatch",
-        "signature_invalid",
-        "revoked",
-        "too_many_sessions",
-        "solar_flare",
-    ] {
-        let heading = match reason {
+    for reason in reasons().into_iter().chain(["solar_flare".into()]) {
+        let heading = match &*reason {
             "solar_flare" => "Rejected: anything else".into(),
             known => format!("Rejected: {known}"),
         };

@@ -7,7 +7,8 @@ mod raw;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use common::{LIMIT, metadata, runner, watched};
+use common::{LIMIT, assert_harmless, failure, metadata, runner, watched};
+use raw::frame;
 use serde_json::json;
 use wedr_plugin_sdk::testing::{Script, SessionEnd, TestAgent};
 use wedr_plugin_sdk::{Error, EventSink, Metadata, RejectReason, Runner, SessionContext};
@@ -19,14 +20,6 @@ const SECOND: Duration = Duration::from_secs(1);
 const SHORT: Duration = Duration::from_millis(300);
 /// What a loaded machine may add to a deadline.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// Runs what must fail before there is a session; returns its error.
-fn failure(runner: Runner, metadata: Metadata) -> Error {
-    let result = runner
-        .on_close(|report| panic!("on_close was called: {report:?}"))
-        .run_with(metadata, |_, _| panic!("the body ran"));
-    result.expect_err("there can be no session")
-}
 
 /// The failure with an agent that follows `script`. It has all the time there is, so whatever is
 /// not said at once is never said.
@@ -53,38 +46,25 @@ fn one_event(sink: &EventSink, _: &SessionContext) -> Result<()> {
     sink.emit("test.event", json!({ "n": 1 }))
 }
 
-fn frame(body: &str) -> Vec<u8> {
-    let length = u32::try_from(body.len()).unwrap();
-    [&length.to_le_bytes(), body.as_bytes()].concat()
-}
-
 fn ack(session_id: &str) -> Vec<u8> {
-    frame(&json!({ "type": "hello_ack", "session_id": session_id }).to_string())
+    frame(json!({ "type": "hello_ack", "session_id": session_id }).to_string())
 }
 
 fn reject(reason: &str) -> Vec<u8> {
-    frame(&json!({ "type": "reject", "reason": reason }).to_string())
+    frame(json!({ "type": "reject", "reason": reason }).to_string())
+}
+
+/// Checks an error that shows what the agent said.
+fn assert_shows_harmlessly(error: &Error) {
+    assert_harmless(error);
+    for text in [error.to_string(), format!("{error:?}")] {
+        assert!(text.len() < 2000, "{} bytes: {text:.300}", text.len());
+    }
 }
 
 /// A hello that no socket buffer holds.
 fn metadata_of_900_kib() -> Metadata {
     Metadata::new("test-plugin", "1.2.3", "x".repeat(900 << 10))
-}
-
-/// Checks that nothing in the error's texts reaches a terminal that it could obey, or that hides
-/// or reorders the rest of the line.
-fn assert_harmless(error: &Error) {
-    let debug = format!("{error:?}").replace("\n  caused by: ", "; ");
-    for text in [error.to_string(), debug] {
-        let harmful = |c: &char| {
-            c.is_control()
-                || matches!(c, '\u{ad}' | '\u{61c}' | '\u{feff}' | '\u{200b}'..='\u{200f}')
-                || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-                || matches!(c, '\u{e0000}'..='\u{e007f}')
-        };
-        assert_eq!(text.chars().find(harmful), None, "{text:?}");
-        assert!(text.len() < 2000, "{} bytes: {text:.300}", text.len());
-    }
 }
 
 fn reason(error: Error) -> RejectReason {
@@ -96,7 +76,7 @@ fn reason(error: Error) -> RejectReason {
 
 fn assert_protocol(error: &Error) {
     assert!(matches!(error, Error::Protocol(_)), "{error:?}");
-    assert_harmless(error);
+    assert_shows_harmlessly(error);
 }
 
 #[test]
@@ -139,7 +119,7 @@ fn an_unknown_reason_is_kept_and_shown_harmlessly() {
     watched(|| {
         for wire in reasons {
             let error = failure_with(Script::new().reject(wire.as_str()));
-            assert_harmless(&error);
+            assert_shows_harmlessly(&error);
             assert!(error.is_permanent());
             let reason = reason(error);
             let shown = [reason.to_string(), format!("{reason:?}")].concat();

@@ -8,10 +8,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LIMIT, assert_accounts, runner, session, watched};
+use common::{LIMIT, assert_accounts, assert_lost, runner, session, watched};
 use serde_json::json;
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
-use wedr_plugin_sdk::{CloseCause, Error, EventSink, Result, SessionContext, SessionReport};
+use wedr_plugin_sdk::{Error, EventSink, Result, SessionContext, SessionReport};
 
 /// In which an idle agent's loss is to be noticed: the second that is promised, and another for
 /// a loaded machine.
@@ -49,13 +49,6 @@ fn assert_all_arrived(session: &RecordedSession, count: u64) {
     assert!(got.eq((0..count).map(Some)), "not all, or not in order");
     let seqs = session.events().map(|event| event.seq);
     assert!(seqs.eq(0..count), "not numbered one after another");
-}
-
-fn assert_lost(result: &Result<()>, report: &SessionReport) {
-    let error = result.as_ref().expect_err("the agent is gone");
-    assert!(error.is_disconnected(), "{error:?}");
-    assert_eq!(report.cause, CloseCause::PipeLost);
-    assert!(!report.confirmed, "{report:?}");
 }
 
 #[test]

@@ -4,22 +4,14 @@ mod common;
 mod raw;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LIMIT, SLACK, fill, metadata, runner, session, stalled_agent, watched};
+use common::{LIMIT, SLACK, fill, metadata, reporting, runner, session, stalled_agent, watched};
 use raw::RawAgent;
 use serde_json::json;
 use wedr_plugin_sdk::testing::{Script, SessionEnd, TestAgent};
-use wedr_plugin_sdk::{CloseCause, Error, EventSink, Result, Runner, SessionReport};
-
-/// Has `runner` send its report here.
-fn reporting(runner: Runner) -> (Runner, Receiver<SessionReport>) {
-    let (send, reports) = mpsc::channel();
-    let runner = runner.on_close(move |report| send.send(report.clone()).unwrap());
-    (runner, reports)
-}
+use wedr_plugin_sdk::{CloseCause, Error, EventSink, Result, Runner};
 
 /// Runs a session whose body panics with `payload`; returns the panic that leaves `run`.
 fn session_that_panics(runner: Runner, payload: &'static str) -> &'static str {

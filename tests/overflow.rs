@@ -3,23 +3,17 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
 use std::time::Duration;
 
-use common::{LIMIT, fill, metadata, runner, stalled_agent, watched};
+use common::{LIMIT, fill, metadata, reporting, runner, stalled_agent, watched};
 use serde_json::json;
 use wedr_plugin_sdk::testing::{PluginMessage, RecordedSession, SessionEnd, TestAgent};
-use wedr_plugin_sdk::{Error, EventSink, Overflow, Runner, SessionReport};
+use wedr_plugin_sdk::{Error, EventSink, Overflow, Runner};
 
 const CAPACITY: usize = 16;
 
 fn small_queue(agent: &TestAgent, overflow: Overflow) -> Runner {
     runner(agent).channel_capacity(CAPACITY).overflow(overflow).drain_timeout(LIMIT)
-}
-
-fn reported(runner: Runner) -> (Runner, mpsc::Receiver<SessionReport>) {
-    let (send, report) = mpsc::channel();
-    (runner.on_close(move |report| send.send(report.clone()).unwrap()), report)
 }
 
 fn ended(agent: &TestAgent) -> RecordedSession {
@@ -32,7 +26,7 @@ fn ended(agent: &TestAgent) -> RecordedSession {
 fn refusals_are_counted_and_show_as_a_gap() {
     watched(|| {
         let agent = stalled_agent();
-        let (runner, report) = reported(small_queue(&agent, Overflow::Refuse));
+        let (runner, report) = reporting(small_queue(&agent, Overflow::Refuse));
         let mut accepted = 0;
         runner
             .run_with(metadata(), |sink, _| {
@@ -91,7 +85,7 @@ fn a_gap_at_the_very_end_is_shown_by_a_heartbeat() {
 fn an_emit_that_may_try_again_is_no_refusal() {
     watched(|| {
         let agent = stalled_agent();
-        let (runner, report) = reported(small_queue(&agent, Overflow::Refuse));
+        let (runner, report) = reporting(small_queue(&agent, Overflow::Refuse));
         runner
             .run_with(metadata(), |sink, _| {
                 fill(sink);
@@ -113,7 +107,7 @@ fn an_emit_that_may_try_again_is_no_refusal() {
 fn a_blocked_emit_loses_nothing_and_goes_on_when_the_agent_does() {
     watched(|| {
         let agent = stalled_agent();
-        let (runner, report) = reported(small_queue(&agent, Overflow::Block));
+        let (runner, report) = reporting(small_queue(&agent, Overflow::Block));
         runner
             .run_with(metadata(), |sink, _| {
                 let before = fill(sink);
@@ -140,7 +134,7 @@ fn a_blocked_emit_loses_nothing_and_goes_on_when_the_agent_does() {
 fn the_queue_holds_what_it_says_and_the_high_water_mark_shows_it() {
     watched(|| {
         let agent = stalled_agent();
-        let (runner, report) = reported(small_queue(&agent, Overflow::Refuse));
+        let (runner, report) = reporting(small_queue(&agent, Overflow::Refuse));
         runner
             .run_with(metadata(), |sink, _| {
                 fill(sink);
@@ -164,7 +158,7 @@ fn a_thread_that_unwinds_never_waits() {
     }
     watched(|| {
         let agent = stalled_agent();
-        let (runner, report) = reported(small_queue(&agent, Overflow::Block));
+        let (runner, report) = reporting(small_queue(&agent, Overflow::Block));
         runner
             .run_with(metadata(), |sink, _| {
                 fill(sink);

@@ -197,6 +197,24 @@ fn the_environment_is_read_for_the_plugins_id_alone() {
     assert_eq!(readers, [Path::new("src/metadata.rs")]);
 }
 
+#[test]
+fn every_option_is_in_both_tables() {
+    let runner = fs::read_to_string("src/runner/mod.rs").unwrap();
+    let readme = fs::read_to_string("README.md").unwrap();
+    let option = |line: &str| {
+        let (name, rest) = line.strip_prefix("    pub fn ")?.split_once('(')?;
+        let is_setter = rest.starts_with("mut self,");
+        is_setter.then(|| name.split('<').next().unwrap().to_owned())
+    };
+    let options: Vec<_> = runner.lines().filter_map(option).collect();
+    assert!(options.len() >= 10, "{options:?}");
+    for option in options {
+        assert!(readme.contains(&format!("\n| `{option}` |")), "README.md lacks {option}");
+        let row = format!("/// | [`{option}`](Self::{option}) |");
+        assert!(runner.contains(&row), "Runner::new's table lacks {option}");
+    }
+}
+
 /// The files that may be longer than [`MOST_LINES`], and why.
 const LONG_FILES: [(&str, &str); 7] = [
     ("src/queue/model.rs", "one model after another, which share how they open and watch a queue"),

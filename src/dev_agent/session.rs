@@ -160,7 +160,10 @@ impl Session<'_> {
                 (false, Some(reason)) => {
                     format!("was rejected: {} (--reject)", Printable(&shortened(reason)))
                 }
-                (false, None) => "was closed (--close-after)".to_owned(),
+                (false, None) if trouble.close_after.is_some() => {
+                    "was closed (--close-after)".into()
+                }
+                (false, None) => "was closed".into(),
             },
         };
         self.note(&format!("{how}; {}", self.counts));

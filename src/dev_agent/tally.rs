@@ -168,9 +168,8 @@ impl Tally {
             first.extend([", ", &of(state.violations, "violation"), " of the protocol"]);
         }
         let mut lines = vec![first];
-        if let (Some(first), Some(last)) = (state.first, state.last)
-            && last > first
-        {
+        let ends = state.first.zip(state.last).filter(|(first, last)| last > first);
+        if let Some((first, last)) = ends {
             let time = last - first;
             let seconds = time.as_secs_f64();
             lines.push(format!(

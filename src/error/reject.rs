@@ -17,7 +17,7 @@ macro_rules! reject_reasons {
         /// use wedr_plugin_sdk::RejectReason;
         /// assert_eq!(RejectReason::HashMismatch.to_string(), "hash_mismatch");
         /// ```
-        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum RejectReason {
             $($(#[$doc])* $variant,)*

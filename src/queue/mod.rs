@@ -58,7 +58,7 @@ pub(crate) use outlet::Outlet;
 /// // For callbacks that must not wait: drop, and let the agent see the gap.
 /// let runner = Runner::new().overflow(Overflow::Refuse).channel_capacity(65_536);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Overflow {
     /// `emit` waits for room: a slow agent slows emission, and no event is lost.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::handshake::{SLICE, Terms, hello, shake_hands};
+use crate::handshake::{Terms, hello, shake_hands, until};
 use crate::metadata::Metadata;
 use crate::queue::{Limits, Overflow, queue};
 use crate::session::{OnClose, Session, SessionContext, SessionReport};
@@ -120,7 +120,7 @@ impl Runner {
         self
     }
 
-    /// Whether Ctrl+C, SIGTERM and SIGHUP shut the session down.
+    /// Whether Ctrl+C, SIGTERM and SIGHUP (on Windows every console event) shut the session down.
     ///
     /// The handlers are installed once per process, over whatever was there, also where a signal
     /// was ignored on entry: under `nohup` a SIGHUP still ends the session. They stay after it: once
@@ -242,6 +242,10 @@ impl Runner {
     /// # Errors
     ///
     /// As [`run_with`](Self::run_with).
+    ///
+    /// # Panics
+    ///
+    /// As [`run_with`](Self::run_with).
     pub fn run<P: Plugin>(self, mut plugin: P) -> Result<()> {
         self.run_with(plugin.metadata(), |sink, ctx| plugin.run(sink, ctx))
     }
@@ -249,9 +253,10 @@ impl Runner {
     /// Runs `body` for one session: connects, shakes hands, runs the body, sends what it queued,
     /// says goodbye.
     ///
-    /// Once the body has returned and the shutdown was asked for, it takes at most
-    /// [`drain_timeout`](Self::drain_timeout) from the shutdown on, and 250 ms. A shutdown before
-    /// the session stands makes it return `Ok` without running the body.
+    /// It returns within 250 ms of the body's return or of [`drain_timeout`](Self::drain_timeout)
+    /// after the shutdown, whichever is later. A shutdown before the session stands makes it return
+    /// `Ok` without running the body, unless something has failed already: the configuration, the
+    /// handlers, or the agent's refusal that has been read.
     ///
     /// # Processes
     ///
@@ -363,11 +368,7 @@ impl Runner {
         if self.shutdown.is_requested() {
             return Ok(None);
         }
-        let deadline = Deadline::after(self.connect_timeout);
-        let patience = &mut || {
-            let over = self.shutdown.is_requested() || deadline.has_passed();
-            (!over).then(|| Deadline::after(SLICE).earlier(deadline))
-        };
+        let patience = &mut until(&self.shutdown, Deadline::after(self.connect_timeout));
         match Pipe::connect(path, patience) {
             Ok(pipe) => Ok(Some(pipe)),
             Err(_) if self.shutdown.is_requested() => Ok(None),

@@ -121,6 +121,7 @@ impl TestAgent {
     /// assert!(nobody_came);
     /// # Ok::<(), wedr_plugin_sdk::Error>(())
     /// ```
+    #[must_use = "false: it did not come about in time"]
     pub fn wait_until(
         &self,
         timeout: Duration,

@@ -19,7 +19,7 @@ use crate::wire::message::{Event, Hello, PluginMessage};
 /// }
 /// # assert_eq!(longest_gap(&RecordedSession::default()), Duration::ZERO);
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Received {
     /// When the agent had read it.
@@ -80,7 +80,7 @@ pub enum SessionEnd {
 /// assert_eq!(session.end, Some(SessionEnd::Goodbye));
 /// # Ok::<(), wedr_plugin_sdk::Error>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RecordedSession {
     /// Who the plugin said it was, once it has.

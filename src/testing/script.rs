@@ -79,7 +79,8 @@ impl Script {
         self
     }
 
-    /// The largest body that it says it accepts, in bytes; 1 MiB otherwise.
+    /// The largest event that it says it accepts, in bytes without the length prefix; 1 MiB
+    /// otherwise.
     pub fn max_payload_bytes(mut self, bytes: u64) -> Self {
         self.ack.max_payload_bytes = bytes;
         self
@@ -122,7 +123,7 @@ impl Script {
         self
     }
 
-    /// Answers hello with a frame that has this body.
+    /// Answers hello with a frame of these bytes, and the length prefix before them.
     pub fn answer_with_body(self, body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
@@ -185,6 +186,6 @@ impl Script {
     }
 
     pub(super) fn max_body(&self) -> usize {
-        usize::try_from(self.ack.max_payload_bytes).unwrap_or(MAX_BODY).min(MAX_BODY)
+        self.ack.max_body()
     }
 }

@@ -18,7 +18,9 @@
 //! * Dropping a `Pipe` closes it.
 //! * `Listener` (feature `test-util`) is the other end, for the test agent; it may be connected
 //!   to as soon as it is made. `Pipe::disconnect` closes that end as the agent does, with no
-//!   regard to what the plugin has not read yet.
+//!   regard to what the plugin has not read yet. `temporary_path` names a pipe for it, and `remove`
+//!   clears what it leaves behind.
+//! * `DEFAULT_PATH` is the agent's.
 //!
 //! `patience` is asked every time before something is waited for: it returns until when to wait
 //! before it is asked again, or `None` to give up.
@@ -87,7 +89,7 @@ pub(crate) enum Closed {
 /// // An agent with a user of its own.
 /// let runner = Runner::new().trusted_agent(AgentTrust::Uid(990));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum AgentTrust {
     /// One that runs as root (on Windows: whose pipe belongs to SYSTEM or the Administrators) or

@@ -5,6 +5,7 @@ use std::io;
 
 /// What is stored inline in bytes: see [`EventTail`](super::event::EventTail).
 pub(super) const INLINE: usize = 254;
+const _: () = assert!(INLINE <= u8::MAX as usize, "an inline text has its length in a byte");
 /// The longest text that is put together in the thread's scratch, in bytes. Scratch doubles as it
 /// grows, so that it takes twice as many at most.
 const SCRATCH: usize = 32 << 10;

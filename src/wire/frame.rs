@@ -153,6 +153,7 @@ mod tests {
             assert_eq!(count_whole(&stream[..17], written), whole, "{written} bytes");
         }
     }
+
     /// What a reader makes of `stream`, cut up: the bodies, and what stopped it.
     fn read(stream: &[u8], cuts: &[usize]) -> (Vec<Vec<u8>>, Option<BadFrame>) {
         let mut reader = FrameReader::default();

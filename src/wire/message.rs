@@ -20,7 +20,7 @@ use crate::metadata::Metadata;
 /// assert_eq!(PluginMessage::Heartbeat { seq: 7 }, message);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PluginMessage {
@@ -78,7 +78,7 @@ pub struct Hello {
 ///     serde_json::from_value(event.payload.clone())
 /// }
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Event {
     /// The session's counter of events and heartbeats, from 0.
@@ -110,6 +110,13 @@ pub(crate) struct HelloAck {
     pub(crate) max_payload_bytes: u64,
     #[serde(default = "heartbeat_sec")]
     pub(crate) heartbeat_sec: u64,
+}
+
+impl HelloAck {
+    /// The most bytes that the body of an event may have: what the agent says, 1 MiB at most.
+    pub(crate) fn max_body(&self) -> usize {
+        usize::try_from(self.max_payload_bytes).unwrap_or(MAX_BODY).min(MAX_BODY)
+    }
 }
 
 fn unknown() -> String {

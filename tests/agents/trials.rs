@@ -7,16 +7,14 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
-use wedr_plugin_sdk::{CloseCause, Error, EventSink, Overflow, Result, SessionReport};
+use wedr_plugin_sdk::{Error, EventSink, Overflow};
 
-use crate::common::{assert_accounts, metadata, session, watched};
+use crate::common::{SLACK, assert_accounts, assert_lost, metadata, session, watched};
 use crate::process::{Agent, Seen};
 
 /// In which an idle agent's loss is to be noticed: the second that is promised, and another for
 /// a loaded machine.
 const NOTICED: Duration = Duration::from_secs(2);
-/// How much later than its deadline `run` may return.
-const SLACK: Duration = Duration::from_millis(250);
 /// In which an emit that waits is to be released.
 const RELEASED: Duration = Duration::from_millis(100);
 const PRODUCERS: u64 = 8;
@@ -111,13 +109,6 @@ fn wait_until_stalled(sink: &EventSink) {
             Err(other) => panic!("{other:?}"),
         }
     }
-}
-
-fn assert_lost(result: &Result<()>, report: &SessionReport) {
-    let error = result.as_ref().expect_err("the agent is gone");
-    assert!(error.is_disconnected(), "{error:?}");
-    assert_eq!(report.cause, CloseCause::PipeLost);
-    assert!(!report.confirmed, "{report:?}");
 }
 
 /// Checks that of every producer's events the agent saw as many as were accepted, in order.

@@ -5,13 +5,13 @@ use std::env::consts::EXE_EXTENSION;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
 use wedr_plugin_sdk::{
-    Error, EventSink, Metadata, Result, Runner, SessionContext, SessionReport, Stats,
+    CloseCause, Error, EventSink, Metadata, Result, Runner, SessionContext, SessionReport, Stats,
 };
 
 pub mod process;
@@ -65,6 +65,44 @@ pub fn session(
     let keep = move |report: &SessionReport| send.send(report.clone()).unwrap();
     let result = runner.on_close(keep).run_with(metadata(), body);
     (result, report.try_recv().expect("on_close was called"))
+}
+
+/// Runs what must fail before there is a session; returns its error.
+pub fn failure(runner: Runner, metadata: Metadata) -> Error {
+    let result = runner
+        .on_close(|report| panic!("on_close was called: {report:?}"))
+        .run_with(metadata, |_, _| panic!("the body ran"));
+    result.expect_err("there can be no session")
+}
+
+/// Checks that nothing in the error's texts reaches a terminal that it could obey, or that hides
+/// or reorders the rest of the line.
+pub fn assert_harmless(error: &Error) {
+    let debug = format!("{error:?}").replace("\n  caused by: ", "; ");
+    for text in [error.to_string(), debug] {
+        let harmful = |c: &char| {
+            c.is_control()
+                || matches!(c, '\u{ad}' | '\u{61c}' | '\u{feff}' | '\u{200b}'..='\u{200f}')
+                || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+                || matches!(c, '\u{e0000}'..='\u{e007f}')
+        };
+        assert_eq!(text.chars().find(harmful), None, "{text:?}");
+    }
+}
+
+/// Checks that the session ended because the agent went.
+pub fn assert_lost(result: &Result<()>, report: &SessionReport) {
+    let error = result.as_ref().expect_err("the agent is gone");
+    assert!(error.is_disconnected(), "{error:?}");
+    assert_eq!(report.cause, CloseCause::PipeLost);
+    assert!(!report.confirmed, "{report:?}");
+}
+
+/// Has `runner` send its report here.
+pub fn reporting(runner: Runner) -> (Runner, Receiver<SessionReport>) {
+    let (send, reports) = mpsc::channel();
+    let runner = runner.on_close(move |report| send.send(report.clone()).unwrap());
+    (runner, reports)
 }
 
 /// An agent that acknowledges hello, and reads no event before it is told to resume.
