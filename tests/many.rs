@@ -7,8 +7,17 @@ use std::thread;
 
 use common::{LIMIT, assert_accounts, assert_delivered, runner, session, watched};
 use serde_json::json;
-use wedr_plugin_sdk::Error;
 use wedr_plugin_sdk::testing::{RecordedSession, TestAgent};
+use wedr_plugin_sdk::{Error, EventBuilder, EventSink, SessionContext, ShutdownHandle};
+
+#[test]
+fn what_a_plugin_hands_to_its_threads_may_be_handed_to_threads() {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<EventSink>();
+    is_shared::<EventBuilder<'_>>();
+    is_shared::<SessionContext>();
+    is_shared::<ShutdownHandle>();
+}
 
 fn ended_sessions(agent: &TestAgent) -> Vec<RecordedSession> {
     let all_ended = |all: &[RecordedSession]| all.iter().all(|session| session.end.is_some());
