@@ -251,7 +251,11 @@ impl Session {
                 drained_in: finish.map_or(Duration::ZERO, |f| f.drained_in),
                 confirmed: finish.is_some_and(|f| f.confirmed),
             };
-            catch_unwind(AssertUnwindSafe(|| on_close(&report)))
+            // The plugin's code as well: a further signal ends the process if it hangs.
+            shutdown.set_body_running(true);
+            let closed = catch_unwind(AssertUnwindSafe(|| on_close(&report)));
+            shutdown.set_body_running(false);
+            closed
         });
         // The body's panic says most; then the writer's, which is a defect of this crate.
         let result = unless_panicked(outcome);

@@ -66,6 +66,7 @@ struct State {
     requested_at: Option<Instant>,
     /// Whether the drain is to end now, whatever time it has left.
     hurried: bool,
+    /// The body, or what was set with `on_close`.
     body_running: bool,
     hook: Option<Hook>,
 }

@@ -251,7 +251,12 @@ impl Queue {
 }
 
 impl Budget {
-    /// Takes `bytes` if they fit, or if nothing is charged: a frame larger than the whole budget
+    /// Whether `bytes` fit.
+    fn admits(&self, bytes: usize, max: usize) -> bool {
+        self.charged.load(Ordering::Relaxed).saturating_add(bytes) <= max
+    }
+
+    /// Takes `bytes` if they fit, or if nothing is charged: an event larger than the whole budget
     /// goes alone.
     fn charge(&self, bytes: usize, max: usize) -> bool {
         let admit = |charged: usize| {

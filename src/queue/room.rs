@@ -8,6 +8,7 @@
 //! no more than there are slots, the longest waiting first; who is woken and finds the slot taken
 //! lost it to one who was past looking, and there are at most as many of those as threads. Bytes of
 //! the budget go to the first in their line alone, so that small events do not starve a large one.
+//! Who runs out of time looks once more, and takes what is meant for nobody else.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -36,9 +37,17 @@ struct Line {
     waiting: usize,
     /// Those that were woken for a slot and have not looked yet.
     woken: usize,
-    /// Those whose events are charged to the byte budget, in the order they came.
-    for_bytes: VecDeque<u64>,
+    /// Those whose events are charged to the byte budget, in the order they came: their tickets,
+    /// and the bytes they wait for.
+    for_bytes: VecDeque<(u64, usize)>,
     next_ticket: u64,
+}
+
+impl Line {
+    /// Whether nobody is before `ticket` in the line for bytes; who has none is not in it.
+    fn is_next(&self, ticket: Option<u64>) -> bool {
+        ticket.is_none() || self.for_bytes.front().map(|(first, _)| *first) == ticket
+    }
 }
 
 impl Room {
@@ -93,12 +102,13 @@ impl Room {
         woken
     }
 
-    fn enter(&self, line: &mut Line, for_bytes: bool) -> Option<u64> {
+    /// Gives out a ticket for the line for bytes, if the event needs any.
+    fn enter(&self, line: &mut Line, heap_bytes: usize) -> Option<u64> {
         line.waiting += 1;
         self.waiting.store(line.waiting, Ordering::Relaxed);
-        for_bytes.then(|| {
+        (heap_bytes > 0).then(|| {
             line.next_ticket += 1;
-            line.for_bytes.push_back(line.next_ticket);
+            line.for_bytes.push_back((line.next_ticket, heap_bytes));
             line.next_ticket
         })
     }
@@ -107,7 +117,7 @@ impl Room {
         line.waiting -= 1;
         self.waiting.store(line.waiting, Ordering::Relaxed);
         if let Some(ticket) = ticket {
-            line.for_bytes.retain(|t| *t != ticket);
+            line.for_bytes.retain(|(other, _)| *other != ticket);
             // For the next in that line.
             self.bytes_made.notify_all();
         }
@@ -201,14 +211,22 @@ impl Queue {
         self.events.len() + others < self.limits.capacity
     }
 
+    /// Whether there is room besides what is meant for others: the slots that somebody was woken
+    /// for, and the bytes of those who are before `ticket` in their line.
+    fn has_room_behind_others(&self, line: &Line, ticket: Option<u64>) -> bool {
+        let up_to_own = line.for_bytes.iter().take_while(|(other, _)| Some(*other) <= ticket);
+        let wanted = up_to_own.map(|(_, bytes)| bytes).sum();
+        let has_bytes = line.is_next(ticket) || self.budget.admits(wanted, self.limits.heap_bytes);
+        has_bytes && self.has_slot_beyond(line.woken)
+    }
+
     fn wait_for_room(
         &self,
         mut event: EventTail,
         line: &mut MutexGuard<'_, Line>,
         deadline: Deadline,
     ) -> Result<()> {
-        let ticket = self.room.enter(line, event.heap_bytes() > 0);
-        let is_next = |line: &Line| ticket.is_none() || ticket.as_ref() == line.for_bytes.front();
+        let ticket = self.room.enter(line, event.heap_bytes());
         // Between saying that someone waits and looking; the other half is in
         // `Outlet::someone_waits`.
         fence(Ordering::SeqCst);
@@ -217,12 +235,13 @@ impl Queue {
         let mut timed_out = false;
         let mut since = None;
         let result = loop {
-            let lack = if !timed_out && !is_next(line) {
+            let has_room =
+                if timed_out { self.has_room_behind_others(line, ticket) } else { has_slot };
+            let lack = if !timed_out && !line.is_next(ticket) {
                 Lack::Bytes
-            } else if !timed_out && !has_slot {
+            } else if !has_room {
                 Lack::Slot
             } else {
-                // Who is out of time tries whatever its place is.
                 match self.offer(event) {
                     Ok(()) => break Ok(()),
                     Err((back, lack)) => {

@@ -85,6 +85,42 @@ fn a_large_event_is_not_starved_by_small_ones() {
 }
 
 #[test]
+fn a_large_event_is_not_starved_by_small_ones_that_run_out_of_time() {
+    const SMALL_ONES: usize = 2;
+    let (queue, mut outlet) = open(64, 4 * LONG + 200);
+    let queue = &*queue;
+    while queue.push(event(LONG), Waiting::Never).is_ok() {}
+    let attempts = &AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        let large = scope.spawn(|| queue.push(event(3 * LONG), Waiting::Policy));
+        until_someone_waits(queue);
+        for _ in 0..SMALL_ONES {
+            scope.spawn(move || {
+                let now = || Waiting::Until(Deadline::after(Duration::ZERO));
+                while !closed(queue.push(event(LONG), now())) {
+                    attempts.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut taken = 0;
+        while !large.is_finished() {
+            if outlet.take().is_ok() {
+                outlet.make_room();
+                taken += 1;
+                assert!(taken < 100, "starved");
+            }
+            // Each small one has tried what was freed.
+            let enough = attempts.load(Ordering::Relaxed) + 2 * SMALL_ONES;
+            while attempts.load(Ordering::Relaxed) < enough {
+                thread::yield_now();
+            }
+        }
+        large.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_wait_does_not_time_out_while_there_is_room() {
     let (queue, mut outlet) = open(1, 0);
     queue.push(event(SHORT), Waiting::Never).unwrap();

@@ -126,7 +126,7 @@ impl Runner {
     /// was ignored on entry: under `nohup` a SIGHUP still ends the session. They stay after it: once
     /// a signal has come, every later session in the process ends at once with `Ok`, without running
     /// its body. A further signal, at least a second after the first, cuts the drain short, and ends the
-    /// process with status 130 if the body still runs or no session is left. A host that has
+    /// process with status 130 if the body or `on_close` still runs, or no session is left. A host that has
     /// handlers of its own says `false`, and calls [`ShutdownHandle::shutdown`] from them; if
     /// another runner in the process installed the SDK's, they reach this one too.
     ///
@@ -180,7 +180,7 @@ impl Runner {
         self
     }
 
-    /// How long the writer lets events gather after a small write, at most. Longer costs the
+    /// How long the writer lets events gather after a write, at most. Longer costs the
     /// agent that much delay, and saves processor time while events stream; zero writes at once.
     pub fn linger(mut self, at_most: Duration) -> Self {
         self.linger = at_most;

@@ -51,7 +51,7 @@ impl<'a> Buffer<'a> {
     /// Appends `bytes`. Best for many, or a number known beforehand.
     #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) {
-        let end = self.size + bytes.len();
+        let end = self.size.saturating_add(bytes.len());
         // Not after the text has outgrown it: its end lies beyond then.
         if end <= INLINE {
             self.inline[self.size..end].copy_from_slice(bytes);
@@ -91,7 +91,7 @@ impl<'a> Buffer<'a> {
     #[inline(never)]
     fn put_beyond(&mut self, bytes: &[u8]) {
         let before = self.size;
-        self.size += bytes.len();
+        self.size = before.saturating_add(bytes.len());
         if self.size > self.max {
             return;
         }

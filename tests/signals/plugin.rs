@@ -9,7 +9,9 @@ use std::time::Duration;
 #[cfg(unix)]
 use nix::sys::signal::{SigSet, Signal};
 use serde_json::json;
-use wedr_plugin_sdk::{CloseCause, Error, EventSink, Result, Runner, SessionContext};
+use wedr_plugin_sdk::{
+    CloseCause, Error, EventSink, Result, Runner, SessionContext, SessionReport,
+};
 
 use crate::common::{LIMIT, metadata, watched};
 
@@ -29,6 +31,7 @@ pub(crate) fn play(role: &str) -> ExitCode {
         "has_no_session" => has_no_session,
         "fills_the_queue" => fills_the_queue,
         "does_not_return" => does_not_return,
+        "does_not_return_from_on_close" => does_not_return_from_on_close,
         "has_two_sessions_at_once" => has_two_sessions_at_once,
         "has_one_session_after_another" => has_one_session_after_another,
         "outlives_its_session" => outlives_its_session,
@@ -109,6 +112,20 @@ fn does_not_return() -> Result<()> {
         loop {
             thread::park();
         }
+    })
+}
+
+fn does_not_return_from_on_close() -> Result<()> {
+    let hang = |_: &SessionReport| {
+        println!("closed");
+        loop {
+            thread::park();
+        }
+    };
+    runner().on_close(hang).run_with(metadata(), |_, ctx| {
+        println!("in session");
+        ctx.wait_for_shutdown();
+        Ok(())
     })
 }
 

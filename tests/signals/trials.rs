@@ -41,6 +41,7 @@ pub(crate) fn run() -> ExitCode {
         two_signals_at_once_do_not_cut_the_drain_short,
         a_further_signal_cuts_the_drain_short,
         a_further_signal_ends_a_process_whose_body_does_not_return,
+        a_further_signal_ends_a_process_whose_on_close_does_not_return,
         a_further_signal_ends_a_process_without_a_session,
         a_host_with_a_handler_of_its_own_is_told_what_to_do,
         a_signal_that_nobody_handles_kills,
@@ -262,6 +263,18 @@ fn a_further_signal_ends_a_process_whose_body_does_not_return() {
     assert_eq!(plugin.line(), "in session");
     plugin.send(INTERRUPT);
     assert_eq!(plugin.line(), "shutting down");
+    wait_until_a_signal_is_further();
+    plugin.send(INTERRUPT);
+    assert_eq!(plugin.exit_status().code(), Some(INTERRUPTED));
+    ended_in_order(&agent);
+}
+
+fn a_further_signal_ends_a_process_whose_on_close_does_not_return() {
+    let agent = TestAgent::start().unwrap();
+    let mut plugin = Plugin::start("does_not_return_from_on_close", &agent);
+    assert_eq!(plugin.line(), "in session");
+    plugin.send(INTERRUPT);
+    assert_eq!(plugin.line(), "closed");
     wait_until_a_signal_is_further();
     plugin.send(INTERRUPT);
     assert_eq!(plugin.exit_status().code(), Some(INTERRUPTED));

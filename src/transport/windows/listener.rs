@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use windows_sys::Win32::Foundation::{ERROR_PIPE_CONNECTED, INVALID_HANDLE_VALUE};
+use windows_sys::Win32::Foundation::{
+    ERROR_OPERATION_ABORTED, ERROR_PIPE_CONNECTED, INVALID_HANDLE_VALUE,
+};
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, PIPE_ACCESS_DUPLEX,
 };
@@ -61,8 +63,11 @@ impl Listener {
         };
         while let Some(connecting) = &mut waiting.connecting {
             if connecting.is_done()? {
-                connecting.result()?;
-                waiting.connecting = None;
+                waiting.connecting = match connecting.result() {
+                    // The thread that began to wait has ended, and Windows its waiting.
+                    Err(e) if is(&e, ERROR_OPERATION_ABORTED) => connect(&waiting.file)?,
+                    other => other.map(|_| None)?,
+                };
             } else if let Some(deadline) = patience() {
                 connecting.wait(deadline)?;
             } else {
@@ -98,12 +103,18 @@ impl Waiting {
         }
         // SAFETY: the handle was just made, and nobody else has it.
         let file = Arc::new(unsafe { OwnedHandle::from_raw_handle(handle) });
-        let mut connecting = Operation::new(Arc::clone(&file), 0)?;
-        match connecting.start_connect() {
-            Ok(()) => Ok(Self { file, connecting: Some(connecting) }),
-            Err(e) if is(&e, ERROR_PIPE_CONNECTED) => Ok(Self { file, connecting: None }),
-            Err(e) => Err(e),
-        }
+        let connecting = connect(&file)?;
+        Ok(Self { file, connecting })
+    }
+}
+
+/// Begins to wait for a client; `None` if there is one.
+fn connect(file: &Arc<OwnedHandle>) -> io::Result<Option<Operation>> {
+    let mut connecting = Operation::new(Arc::clone(file), 0)?;
+    match connecting.start_connect() {
+        Ok(()) => Ok(Some(connecting)),
+        Err(e) if is(&e, ERROR_PIPE_CONNECTED) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
