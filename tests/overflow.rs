@@ -2,13 +2,12 @@
 
 mod common;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use common::{LIMIT, fill, metadata, reporting, runner, stalled_agent, watched};
 use serde_json::json;
 use wedr_plugin_sdk::testing::{PluginMessage, RecordedSession, SessionEnd, TestAgent};
-use wedr_plugin_sdk::{Error, EventSink, Overflow, Runner};
+use wedr_plugin_sdk::{Error, Overflow, Runner};
 
 const CAPACITY: usize = 16;
 
@@ -145,37 +144,6 @@ fn the_queue_holds_what_it_says_and_the_high_water_mark_shows_it() {
             .unwrap();
         let stats = report.recv().unwrap().stats;
         assert_eq!((stats.queue_high_water, stats.queued), (CAPACITY, 0));
-    });
-}
-
-#[test]
-fn a_thread_that_unwinds_never_waits() {
-    struct EmitsWhenDropped<'a>(&'a EventSink, &'a mut Option<Error>);
-    impl Drop for EmitsWhenDropped<'_> {
-        fn drop(&mut self) {
-            *self.1 = self.0.emit("test.last_words", json!({})).err();
-        }
-    }
-    watched(|| {
-        let agent = stalled_agent();
-        let (runner, report) = reporting(small_queue(&agent, Overflow::Block));
-        runner
-            .run_with(metadata(), |sink, _| {
-                fill(sink);
-                let mut said = None;
-                let unwound = catch_unwind(AssertUnwindSafe(|| {
-                    let _emits = EmitsWhenDropped(sink, &mut said);
-                    panic!("on purpose");
-                }));
-                assert!(unwound.is_err());
-                assert!(matches!(said, Some(Error::QueueFull)), "{said:?}");
-                agent.resume();
-                Ok(())
-            })
-            .unwrap();
-        // The caller could not know, so the agent does.
-        assert_eq!(ended(&agent).missing_seqs(), 1);
-        assert_eq!(report.recv().unwrap().stats.refused, 1);
     });
 }
 

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use serde_json::json;
 use wedr_plugin_sdk::{Error, EventSink, Overflow};
 
-use crate::common::{SLACK, assert_accounts, assert_lost, metadata, session, watched};
+use crate::common::trials::trials;
+use crate::common::{SLACK, assert_accounts, assert_lost, metadata, session};
 use crate::process::{Agent, Seen};
 
 /// In which an idle agent's loss is to be noticed: the second that is promised, and another for
@@ -18,15 +19,6 @@ const NOTICED: Duration = Duration::from_secs(2);
 /// In which an emit that waits is to be released.
 const RELEASED: Duration = Duration::from_millis(100);
 const PRODUCERS: u64 = 8;
-
-macro_rules! trials {
-    ($($test:ident),+ $(,)?) => {
-        vec![$(Trial::test(stringify!($test), || {
-            watched($test);
-            Ok(())
-        })),+]
-    };
-}
 
 pub(crate) fn run() -> ExitCode {
     let mut arguments = Arguments::from_args();

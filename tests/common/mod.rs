@@ -17,6 +17,7 @@ use wedr_plugin_sdk::{
 pub mod process;
 #[cfg(unix)]
 pub mod rustc;
+pub mod trials;
 
 /// More than anything here takes, on the slowest machine.
 pub const LIMIT: Duration = Duration::from_secs(60);

@@ -10,10 +10,9 @@ use tempfile::TempDir;
 use wedr_plugin_sdk::testing::{SessionEnd, TestAgent};
 
 use crate::common::rustc::compile;
-use crate::common::watched;
+use crate::common::trials::trials;
 use crate::process::{Host, PATIENCE};
 use crate::raw::RawAgent;
-use crate::trials::trials;
 
 pub(crate) fn all() -> Vec<Trial> {
     trials![

@@ -2,41 +2,31 @@
 
 use std::process::{Command, ExitCode};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use wedr_plugin_sdk::testing::{RecordedSession, SessionEnd, TestAgent};
 
-use crate::common::{stalled_agent, watched};
+use crate::common::stalled_agent;
+use crate::common::trials::trials;
 use crate::process::{Host, PATIENCE};
 use crate::roles::IN_MID_SESSION;
-
-macro_rules! trials {
-    ($($test:path),+ $(,)?) => {
-        vec![$(Trial::test(stringify!($test).trim_start_matches("unix::"), || {
-            watched($test);
-            Ok(())
-        })),+]
-    };
-}
-#[cfg(target_os = "linux")]
-pub(crate) use trials;
 
 pub(crate) fn run() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They mostly wait.
     arguments.test_threads.get_or_insert(8);
-    #[cfg_attr(not(unix), allow(unused_mut, reason = "only Unix adds to them"))]
+    #[cfg_attr(not(target_os = "linux"), allow(unused_mut, reason = "only Linux adds to them"))]
     let mut trials = trials![
         a_thread_that_cannot_be_started_is_an_error_that_says_so,
         a_process_that_exits_in_mid_session_loses_what_is_queued,
         a_main_that_returns_in_mid_session_ends_the_process_though_a_thread_waits_in_emit,
         a_run_that_returns_lets_the_process_end_though_a_thread_waited_in_emit,
-    ];
-    #[cfg(unix)]
-    trials.append(&mut trials![
+        #[cfg(unix)]
         unix::without_a_descriptor_left_a_session_goes_on_and_another_is_refused,
+        #[cfg(unix)]
         unix::heartbeats_that_are_late_by_many_intervals_do_not_come_in_a_burst,
+        #[cfg(unix)]
         unix::a_process_that_a_plugin_leaves_behind_does_not_hold_its_session_open,
-    ]);
+    ];
     #[cfg(target_os = "linux")]
     trials.append(&mut crate::foreign_trials::all());
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Zoned;
 use jiff::tz::{self, TimeZone};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 #[cfg(unix)]
@@ -19,16 +19,10 @@ use wedr_plugin_sdk::testing::SessionEnd;
 use wedr_plugin_sdk::testing::{Event, RecordedSession, Script, TestAgent};
 
 use crate::common::process::{PATIENCE, Plugin};
-use crate::common::watched;
+use crate::common::trials::trials;
 use crate::processes::Writer;
 use crate::timestamp;
 use crate::writer::{line, rotated};
-
-macro_rules! trials {
-    ($($(#[$cfg:meta])* $name:ident,)*) => {
-        vec![$($(#[$cfg])* Trial::test(stringify!($name), || Ok(watched($name))),)*]
-    };
-}
 
 pub(crate) fn run() -> ExitCode {
     let trials = trials![

@@ -6,11 +6,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
 
 use crate::common::process::Process;
-use crate::common::watched;
+use crate::common::trials::trials;
 use crate::plugin::{AGENT, ROLE};
 use crate::process::{INTERRUPT, Signal, TERMINATE, died_of, end, program, send};
 
@@ -19,21 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What a process ended by a further signal returns.
 const INTERRUPTED: i32 = 130;
 
-macro_rules! trials {
-    ($($test:ident),+ $(,)?) => {
-        vec![$(Trial::test(stringify!($test), || {
-            watched($test);
-            Ok(())
-        })),+]
-    };
-}
-
 pub(crate) fn run() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They mostly wait.
     arguments.test_threads.get_or_insert(8);
-    #[allow(unused_mut, reason = "on Windows there are no more")]
-    let mut trials = trials![
+    let trials = trials![
         an_interrupt_ends_a_plugin_in_order,
         a_signal_during_the_handshake_ends_it,
         a_signal_reaches_every_session_of_the_process,
@@ -45,14 +35,15 @@ pub(crate) fn run() -> ExitCode {
         a_further_signal_ends_a_process_without_a_session,
         a_host_with_a_handler_of_its_own_is_told_what_to_do,
         a_signal_that_nobody_handles_kills,
-    ];
-    #[cfg(unix)]
-    trials.extend(trials![
+        #[cfg(unix)]
         sigterm_ends_a_plugin_in_order,
+        #[cfg(unix)]
         sighup_ends_a_plugin_in_order,
+        #[cfg(unix)]
         signals_ignored_on_entry_end_a_plugin_in_order,
+        #[cfg(unix)]
         a_host_that_waits_for_signals_itself_gets_them,
-    ]);
+    ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
