@@ -91,16 +91,15 @@ mod tests {
         let agent = TestAgent::start().unwrap();
         let runner = runner(&agent);
         let shutdown = runner.shutdown_handle();
-        thread::scope(|scope| {
-            let running = scope.spawn(|| run(runner, &path));
-            assert!(agent.wait_for_events(1, LIMIT), "it starts");
-            writeln!(file, "6.6.6.6 bank.example").unwrap();
-            assert!(agent.wait_for_events(2, LIMIT), "it reports what comes");
-            file.as_file().set_len(0).unwrap();
-            assert!(agent.wait_for_events(4, LIMIT), "it reports what goes");
-            shutdown.shutdown();
-            running.join().unwrap().unwrap();
-        });
+        // Not of a scope, which would wait for it when an assertion fails.
+        let running = thread::spawn(move || run(runner, &path));
+        assert!(agent.wait_for_events(1, LIMIT), "it starts");
+        writeln!(file, "6.6.6.6 bank.example").unwrap();
+        assert!(agent.wait_for_events(2, LIMIT), "it reports what comes");
+        file.as_file().set_len(0).unwrap();
+        assert!(agent.wait_for_events(4, LIMIT), "it reports what goes");
+        shutdown.shutdown();
+        running.join().unwrap().unwrap();
         let session = agent.ended_session(LIMIT).unwrap();
         let seen: Vec<_> = session.events().map(|e| (&*e.kind, &e.payload["line"])).collect();
         assert_eq!(seen[1], ("hosts.added", &json!("6.6.6.6 bank.example")));
@@ -132,14 +131,12 @@ mod tests {
         let runner = runner(&agent).channel_capacity(4);
         let shutdown = runner.shutdown_handle();
         let host = |n| format!("10.0.0.1 host-{n:04}.{}", "x".repeat(200));
-        thread::scope(|scope| {
-            let running = scope.spawn(|| run(runner, &path));
-            assert!(agent.wait_for_events(1, LIMIT), "it starts");
-            (0..1000).for_each(|n| writeln!(file, "{}", host(n)).unwrap());
-            assert!(agent.wait_for_events(1 + 1000, LIMIT), "all lines arrive");
-            shutdown.shutdown();
-            running.join().unwrap().unwrap();
-        });
+        let running = thread::spawn(move || run(runner, &path));
+        assert!(agent.wait_for_events(1, LIMIT), "it starts");
+        (0..1000).for_each(|n| writeln!(file, "{}", host(n)).unwrap());
+        assert!(agent.wait_for_events(1 + 1000, LIMIT), "all lines arrive");
+        shutdown.shutdown();
+        running.join().unwrap().unwrap();
         let session = agent.ended_session(LIMIT).unwrap();
         let lines = session.events().skip(1).map(|e| e.payload["line"].as_str().unwrap());
         assert!(lines.eq((0..1000).map(host)), "in order, each once");

@@ -110,7 +110,8 @@ impl SessionContext {
         &self.terms.session_id
     }
 
-    /// The agent's version, in its words; `unknown` if it did not say.
+    /// The agent's version, in its words: escape it before you print it to a terminal. `unknown`
+    /// if it did not say.
     pub fn server_version(&self) -> &str {
         &self.terms.server_version
     }
@@ -152,7 +153,7 @@ impl fmt::Debug for SessionContext {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionReport {
-    /// The session's id, in the agent's words.
+    /// The session's id, in the agent's words: escape it before you print it to a terminal.
     pub session_id: String,
     /// What ended it.
     pub cause: CloseCause,

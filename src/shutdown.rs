@@ -16,10 +16,11 @@ use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
 /// ```
 /// let runner = wedr_plugin_sdk::Runner::new();
 /// let handle = runner.shutdown_handle();
-/// std::thread::spawn(move || handle.shutdown()).join().unwrap();
+/// std::thread::spawn(move || handle.shutdown()).join().expect("it does not panic");
 /// // Nothing to do any more: the body does not run, and that is no error.
 /// let meta = wedr_plugin_sdk::Metadata::new("acme", "1.0", "Acme");
-/// runner.run_with(meta, |_, _| unreachable!()).unwrap();
+/// runner.run_with(meta, |_, _| unreachable!())?;
+/// # Ok::<(), wedr_plugin_sdk::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct ShutdownHandle(Arc<Shutdown>);
@@ -31,8 +32,8 @@ impl ShutdownHandle {
 
     /// Starts the session's shutdown, and returns at once.
     ///
-    /// Calling it again, before the session or after it changes nothing. It takes a lock: do not
-    /// call it from a raw signal handler.
+    /// Before the session it prevents it; again, or after the session, it changes nothing. It
+    /// takes a lock: do not call it from a raw signal handler.
     pub fn shutdown(&self) {
         self.0.request();
     }
@@ -70,6 +71,9 @@ struct State {
     body_running: bool,
     hook: Option<Hook>,
 }
+
+// No caller's code runs under its lock.
+impl std::panic::RefUnwindSafe for Shutdown {}
 
 impl Shutdown {
     pub(crate) fn new() -> Self {

@@ -52,16 +52,12 @@ pub struct EventSink {
     queue: Arc<Queue>,
 }
 
-// A panic in a caller's `Serialize` comes before anything is queued, and holds no lock.
-impl std::panic::UnwindSafe for EventSink {}
-impl std::panic::RefUnwindSafe for EventSink {}
-
 impl EventSink {
     pub(crate) fn new(queue: Arc<Queue>) -> Self {
         Self { queue }
     }
 
-    /// Queues an event that happened now. If the clock says a time before 1970 or after 2554, it
+    /// Queues an event that happened now. `kind` is any text, `vendor.what` by custom. If the clock says a time before 1970 or after 2554, it
     /// is sent as the nearest that the wire can hold.
     ///
     /// A full queue makes it wait or fail, as the session's [`Overflow`](crate::Overflow) says.
@@ -239,6 +235,10 @@ impl EventBuilder<'_> {
     /// [`Error::QueueFull`](crate::Error::QueueFull) if there is none: it is the caller's to try
     /// again or to count, so that it is not counted as [`refused`](Stats::refused) and leaves no
     /// gap in `seq`. Otherwise as [`EventSink::emit`].
+    ///
+    /// # Panics
+    ///
+    /// As [`emit`](Self::emit).
     pub fn try_emit<T: Serialize + ?Sized>(self, payload: &T) -> Result<()> {
         self.push(payload, Waiting::Never)
     }
@@ -249,6 +249,10 @@ impl EventBuilder<'_> {
     ///
     /// [`Error::QueueFull`](crate::Error::QueueFull) if there was none in time: not counted,
     /// as with [`try_emit`](Self::try_emit). Otherwise as [`EventSink::emit`].
+    ///
+    /// # Panics
+    ///
+    /// As [`emit`](Self::emit).
     pub fn emit_timeout<T: Serialize + ?Sized>(self, payload: &T, t: Duration) -> Result<()> {
         self.push(payload, Waiting::Until(Deadline::after(t)))
     }

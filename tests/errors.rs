@@ -242,6 +242,7 @@ fn before_the_pipe(texts: &mut Texts) {
     texts.add("InvalidConfig", &failure(quiet().heartbeat(Duration::ZERO), metadata()));
     texts.add("InvalidConfig", &failure(quiet(), Metadata::new("", "1.2.3", "Test plugin")));
     if cfg!(target_os = "linux") {
+        texts.add("InvalidConfig", &failure(quiet().pipe_path(""), metadata()));
         let long = "/var/lib/ci/workspace/acme-sensor-nightly-build/target/x86_64-unknown-linux-gnu\
                     /debug/tmp/agent-under-test/plugin.sock";
         texts.add("InvalidConfig", &failure(quiet().pipe_path(long), metadata()));

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Barrier;
 use std::thread;
 
@@ -12,7 +13,7 @@ use wedr_plugin_sdk::{Error, EventBuilder, EventSink, SessionContext, ShutdownHa
 
 #[test]
 fn what_a_plugin_hands_to_its_threads_may_be_handed_to_threads() {
-    fn is_shared<T: Send + Sync>() {}
+    fn is_shared<T: Send + Sync + UnwindSafe + RefUnwindSafe>() {}
     is_shared::<EventSink>();
     is_shared::<EventBuilder<'_>>();
     is_shared::<SessionContext>();

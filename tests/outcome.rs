@@ -34,6 +34,29 @@ fn a_body_that_says_shutdown_has_not_failed() {
 }
 
 #[test]
+fn what_the_sdk_said_means_the_same_when_the_body_wraps_it_as_its_own() {
+    type Boxed = Box<dyn std::error::Error + Send + Sync>;
+    fn emits(sink: &EventSink) -> Result<(), Boxed> {
+        Ok(sink.emit("test.late", json!({}))?)
+    }
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        let (result, _) = session(runner(&agent), |sink, ctx| {
+            ctx.shutdown_handle().shutdown();
+            emits(sink).map_err(Error::plugin)
+        });
+        result.unwrap();
+
+        let (result, _) = session(runner(&agent), |sink, ctx| {
+            agent.disconnect();
+            ctx.wait_for_shutdown();
+            emits(sink).map_err(Error::plugin)
+        });
+        assert!(result.unwrap_err().is_disconnected());
+    });
+}
+
+#[test]
 fn the_bodys_own_error_wins() {
     let own = || Error::plugin("the body's own");
     let is_own = |result| matches!(result, Err(Error::Plugin(_)));

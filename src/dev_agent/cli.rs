@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum, value_parser};
 
+use crate::error::RejectReason;
 use crate::testing::Script;
 
 /// An agent to develop plugins against: shows what they send, and makes trouble on request.
@@ -122,6 +123,14 @@ impl Cli {
 }
 
 impl Trouble {
+    /// A reason for a refusal that the agent does not have.
+    pub(super) fn unknown_reason(&self) -> Option<String> {
+        match RejectReason::from_wire(self.reject.clone()?) {
+            RejectReason::Other(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
     pub(super) fn script(&self) -> Script {
         let script = Script::new().server_version(concat!("dev-", env!("CARGO_PKG_VERSION")));
         let script = match self.reject.as_deref() {

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::ending::Ending;
 use super::screen::Screen;
+use super::tally::Tally;
 use crate::deadline::Deadline;
 use crate::error::Printable;
 
@@ -30,6 +31,7 @@ pub(super) struct Launcher {
     pub(super) pipe: PathBuf,
     pub(super) restart: bool,
     pub(super) screen: Arc<Screen>,
+    pub(super) tally: Arc<Tally>,
     pub(super) ending: Arc<Ending>,
     /// The process, as long as it was not waited for: till then its id is its own.
     pub(super) running: Mutex<Option<Child>>,
@@ -63,6 +65,7 @@ impl Launcher {
 
     /// `None` if it was not launched, since the agent ends.
     fn run_once(&self) -> Result<Option<ExitStatus>, String> {
+        let sessions_before = self.tally.sessions();
         let (said, all_said) = mpsc::channel::<()>();
         let Some(id) = self.launch(said)? else { return Ok(None) };
         let status = self.wait(id).map_err(|e| format!("cannot wait for the plugin: {e}"))?;
@@ -73,6 +76,12 @@ impl Launcher {
             self.screen.note(ended);
         } else {
             self.screen.trouble(ended);
+        }
+        if self.tally.sessions() == sessions_before && !self.ending.asked.is_requested() {
+            self.screen.trouble(
+                "it never connected: it has to pass WEDR_PIPE_PATH to Runner::pipe_path; see \
+                 docs/first-plugin.md",
+            );
         }
         Ok(Some(status))
     }

@@ -40,7 +40,7 @@ struct Agent {
     cli: Cli,
     script: Script,
     screen: Arc<Screen>,
-    tally: Tally,
+    tally: Arc<Tally>,
     ending: Arc<Ending>,
 }
 
@@ -61,6 +61,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, screen: &Arc<Screen>, ending: &Arc<Ending>) -> Result<ExitCode, String> {
     let private = !cli.command.is_empty();
     let (place, listener) = Place::listen(cli.pipe.as_deref(), private)?;
+    let tally = Arc::new(Tally::default());
     let launcher = private.then(|| {
         Arc::new(Launcher {
             command: cli.command.clone(),
@@ -68,6 +69,7 @@ fn run(cli: Cli, screen: &Arc<Screen>, ending: &Arc<Ending>) -> Result<ExitCode,
             pipe: place.path().to_owned(),
             restart: cli.restart,
             screen: Arc::clone(screen),
+            tally: Arc::clone(&tally),
             ending: Arc::clone(ending),
             running: Mutex::new(None),
         })
@@ -75,11 +77,15 @@ fn run(cli: Cli, screen: &Arc<Screen>, ending: &Arc<Ending>) -> Result<ExitCode,
     share_ctrl_c(ending, launcher.as_ref())?;
     let shown = place.path().to_string_lossy();
     screen.note(format_args!("listening on {}; Ctrl+C ends", Printable(&shown)));
+    if let Some(reason) = cli.trouble.unknown_reason() {
+        let reason = Printable(&reason);
+        screen.note(format_args!("--reject {reason} is none of the reasons in --help"));
+    }
     let agent = Arc::new(Agent {
         script: cli.trouble.script(),
         cli,
         screen: Arc::clone(screen),
-        tally: Tally::default(),
+        tally,
         ending: Arc::clone(ending),
     });
 

@@ -118,6 +118,11 @@ impl Tally {
         state.sessions
     }
 
+    /// How many there were.
+    pub(super) fn sessions(&self) -> u64 {
+        self.state.lock().sessions
+    }
+
     pub(super) fn all_opened(&self) {
         self.change(|state| state.all_opened = true);
     }

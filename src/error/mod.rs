@@ -29,6 +29,9 @@ type BoxedError = Box<dyn StdError + Send + Sync>;
 /// followed by its causes, because that is what Rust prints then. `docs/errors.md` in the
 /// repository shows each as printed, with its cause and remedy.
 ///
+/// A sentence that needs its first cause has it in it: whoever prints the chain of
+/// [`source`](StdError::source)s sees that one twice.
+///
 /// # Examples
 ///
 /// ```
@@ -102,8 +105,7 @@ pub enum Error {
 
     /// The process at the other end of the pipe is not one that may be trusted.
     #[error(
-        "not trusting the process at the other end of the pipe: {}; if that is your agent, name \
-         it with Runner::trusted_agent",
+        "not trusting the process at the other end of the pipe: {}; {TRUST_REMEDY}",
         Printable(.0)
     )]
     UntrustedAgent(String),
@@ -179,6 +181,9 @@ pub enum Error {
 impl Error {
     /// Wraps a failure of the plugin itself, for `?` and `map_err` in its body.
     ///
+    /// An error of this crate, also in a `Box`, stays what it is: a session that was shut down
+    /// ends well even if [`Error::Shutdown`] came this way.
+    ///
     /// # Examples
     ///
     /// ```
@@ -188,9 +193,15 @@ impl Error {
     ///     text.parse().map_err(Error::plugin)
     /// }
     /// assert!(matches!(port("http"), Err(Error::Plugin(_))));
+    ///
+    /// let boxed: Box<dyn std::error::Error + Send + Sync> = Error::Shutdown.into();
+    /// assert!(matches!(Error::plugin(boxed), Error::Shutdown));
     /// ```
     pub fn plugin(e: impl Into<BoxedError>) -> Self {
-        Self::Plugin(e.into())
+        match e.into().downcast::<Self>() {
+            Ok(own) => *own,
+            Err(e) => Self::Plugin(e),
+        }
     }
 
     /// Says whether the agent's pipe was lost, as opposed to a broken pipe of the body's own.
@@ -281,6 +292,12 @@ impl StdError for PipeLost {
         Some(&*self.0)
     }
 }
+
+const TRUST_REMEDY: &str = if cfg!(unix) {
+    "if that is your agent, name it with Runner::trusted_agent"
+} else {
+    "if that is your agent, have it run as SYSTEM, an administrator or the plugin's user"
+};
 
 fn connect_remedy(source: &io::Error) -> &'static str {
     // They have no kind of their own.

@@ -21,7 +21,8 @@ macro_rules! reject_reasons {
         #[non_exhaustive]
         pub enum RejectReason {
             $($(#[$doc])* $variant,)*
-            /// A reason that this version of the SDK does not know, as the agent wrote it.
+            /// A reason that this version of the SDK does not know, as the agent wrote it:
+            /// escape it before you print it to a terminal, or print the reason's `Display`.
             Other(String),
         }
 

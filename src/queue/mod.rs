@@ -115,6 +115,9 @@ pub(crate) struct Queue {
     counters: Counters,
 }
 
+// A panic in a caller's `Serialize` comes before anything is queued, and holds no lock.
+impl std::panic::RefUnwindSafe for Queue {}
+
 /// The heap bytes that are queued. On a cache line of its own, since large events change it.
 #[repr(align(128))]
 struct Budget {

@@ -159,16 +159,16 @@ impl Runner {
         self
     }
 
-    /// How many events the queue holds, 1 to 4 194 304. Each takes 320 bytes from the start;
-    /// an event longer than about 240 bytes is charged to [`max_queued_bytes`](Self::max_queued_bytes)
-    /// besides.
+    /// How many events the queue holds, 1 to 4 194 304. Each takes 320 bytes from the start; one
+    /// whose kind and payload are longer than about 200 bytes is charged to
+    /// [`max_queued_bytes`](Self::max_queued_bytes) besides.
     pub fn channel_capacity(mut self, frames: usize) -> Self {
         self.channel_capacity = frames;
         self
     }
 
-    /// How many bytes the queued events may take that are longer than about 240 bytes. A single
-    /// event is always taken when no other is charged, so this may be less than one.
+    /// How many bytes the queued events may take whose kind and payload are longer than about 200
+    /// bytes. A single event is always taken when no other is charged, so this may be less than one.
     pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
         self.max_queued_bytes = bytes;
         self
@@ -214,7 +214,7 @@ impl Runner {
     }
 
     /// Called once the session is over and the pipe closed, on the thread that runs it. Not
-    /// called if there was no session.
+    /// called if there was no session. Replaces what was set before.
     ///
     /// # Examples
     ///
@@ -337,7 +337,7 @@ impl Runner {
         let Some(mut pipe) = self.connect(&self.pipe_path)? else {
             return Ok(None);
         };
-        pipe.check_agent(self.trusted_agent)?;
+        pipe.check_agent(&self.trusted_agent)?;
         let shaken = shake_hands(&mut pipe, hello, self.handshake_timeout, &self.shutdown)?;
         Ok(shaken.map(|terms| (pipe, terms)))
     }

@@ -76,6 +76,10 @@ impl<P: Plugin + ?Sized> Plugin for Box<P> {
 ///
 /// As [`Runner::run_with`].
 ///
+/// # Panics
+///
+/// As [`Runner::run_with`].
+///
 /// # Examples
 ///
 /// ```no_run
@@ -97,6 +101,10 @@ pub fn run<P: Plugin>(plugin: P) -> Result<()> {
 /// defaults of [`Runner::new`].
 ///
 /// # Errors
+///
+/// As [`Runner::run_with`].
+///
+/// # Panics
 ///
 /// As [`Runner::run_with`].
 ///

@@ -1,6 +1,7 @@
 //! The test agent's outside: its pipe, its threads, and what tests wait for.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -71,7 +72,7 @@ impl TestAgent {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) if its pipe cannot be made.
+    /// [`Error::Io`](crate::Error::Io) if its pipe cannot be made, or its thread not be started.
     pub fn start() -> Result<Self> {
         Self::with(Script::new())
     }
@@ -80,10 +81,20 @@ impl TestAgent {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) if its pipe cannot be made.
+    /// As [`start`](Self::start).
     pub fn with(script: Script) -> Result<Self> {
         let path = temporary_path()?;
-        let mut listener = Listener::bind(&path)?;
+        Self::at(&path, script).map_err(|e| {
+            remove(&path);
+            let path = path.display();
+            let remedy = if cfg!(unix) { "; TMPDIR says in which folder" } else { "" };
+            let what = format!("cannot start a test agent at {path}: {e}{remedy}");
+            io::Error::new(e.kind(), what).into()
+        })
+    }
+
+    fn at(path: &Path, script: Script) -> io::Result<Self> {
+        let mut listener = Listener::bind(path)?;
         let shared = Arc::new(Shared {
             script,
             state: Mutex::new(State::default()),
@@ -95,7 +106,7 @@ impl TestAgent {
                 .name("test-agent".into())
                 .spawn(move || listen(&mut listener, &shared))?
         };
-        Ok(Self { path, shared, listening: Some(listening) })
+        Ok(Self { path: path.to_owned(), shared, listening: Some(listening) })
     }
 
     /// Where it listens, for [`Runner::pipe_path`](crate::Runner::pipe_path).

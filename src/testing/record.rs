@@ -110,13 +110,28 @@ impl RecordedSession {
     pub fn missing_seqs(&self) -> u64 {
         let last = self.received.iter().rev().find_map(|r| r.message.seq());
         let numbered = self.received.iter().filter(|r| r.message.seq().is_some()).count() as u64;
-        last.map_or(0, |last| last + 1 - numbered)
+        last.map_or(0, |last| last.saturating_sub(numbered - 1))
     }
 
     pub(super) fn keep(&mut self, message: PluginMessage) {
         match message {
             PluginMessage::Hello(hello) => self.hello = Some(hello),
             message => self.received.push(Received { at: Instant::now(), message }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_seq_skipped_are_missing_up_to_the_last_there_is() {
+        let mut session = RecordedSession::default();
+        assert_eq!(session.missing_seqs(), 0);
+        for (seq, missing) in [(0, 0), (1, 0), (5, 3), (u64::MAX, u64::MAX - 3)] {
+            session.keep(PluginMessage::Heartbeat { seq });
+            assert_eq!(session.missing_seqs(), missing, "{seq}");
         }
     }
 }

@@ -6,7 +6,8 @@ use crate::wire::message::{AgentMessage, HelloAck, to_frame};
 use crate::wire::{DEFAULT_HEARTBEAT_SEC, MAX_BODY};
 
 /// How a [`TestAgent`](super::TestAgent) behaves, in every session. By itself: like the agent,
-/// which acknowledges hello, reads everything, and closes once it has read goodbye.
+/// which acknowledges hello, reads everything, and closes once it has read goodbye. Of several
+/// answers to hello the last that was set counts.
 ///
 /// # Examples
 ///
@@ -36,8 +37,9 @@ pub(super) enum Answer {
     Reject(String),
     /// These bytes, whatever they are.
     Bytes(Vec<u8>),
-    /// These bytes, and closes.
-    BytesAndClose(Vec<u8>),
+    /// Half of the acknowledgement, and closes.
+    HalfAndClose,
+    Close,
     Never,
 }
 
@@ -137,14 +139,13 @@ impl Script {
 
     /// Sends the first half of its acknowledgement and closes.
     pub fn close_mid_answer(mut self) -> Self {
-        let ack = self.ack_frame();
-        self.answer = Answer::BytesAndClose(ack[..ack.len() / 2].to_vec());
+        self.answer = Answer::HalfAndClose;
         self
     }
 
     /// Reads hello and closes.
     pub fn close_before_answer(mut self) -> Self {
-        self.answer = Answer::BytesAndClose(Vec::new());
+        self.answer = Answer::Close;
         self
     }
 
@@ -169,7 +170,7 @@ impl Script {
         self
     }
 
-    /// Reads at most this many bytes a second, in up to 100 pieces a second.
+    /// Reads at most this many bytes a second, in up to 100 pieces a second; at least one byte.
     pub fn read_slowly(mut self, bytes_per_sec: u32) -> Self {
         self.bytes_per_sec = Some(bytes_per_sec);
         self

@@ -127,10 +127,12 @@ impl<H: Host> Serving<'_, H> {
                 return Ok(SessionEnd::ByAgent);
             }
             Answer::Bytes(bytes) => self.write(bytes)?,
-            Answer::BytesAndClose(bytes) => {
-                self.write(bytes)?;
+            Answer::HalfAndClose => {
+                let ack = script.ack_frame();
+                self.write(&ack[..ack.len() / 2])?;
                 return Ok(SessionEnd::ByAgent);
             }
+            Answer::Close => return Ok(SessionEnd::ByAgent),
             Answer::Never => {}
         }
         self.write(&script.sent_after_ack)?;

@@ -89,7 +89,7 @@ pub(crate) enum Closed {
 /// // An agent with a user of its own.
 /// let runner = Runner::new().trusted_agent(AgentTrust::Uid(990));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum AgentTrust {
     /// One that runs as root (on Windows: whose pipe belongs to SYSTEM or the Administrators) or

@@ -25,7 +25,7 @@ const BACKLOG_INTERVAL: Duration = Duration::from_millis(10);
 pub(crate) fn check_path(path: &Path) -> Result<(), String> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() {
-        return Err("the pipe's path is empty".into());
+        return Err("the pipe's path is empty; give the agent's, or leave pipe_path out".into());
     }
     if bytes.contains(&0) {
         return Err(format!("the pipe's path {} has a NUL byte in it", path.display()));
@@ -72,12 +72,12 @@ impl Pipe {
     }
 
     /// The kernel's word for who listened when the plugin connected.
-    pub(crate) fn check_agent(&self, trust: AgentTrust) -> Result<()> {
+    pub(crate) fn check_agent(&self, trust: &AgentTrust) -> Result<()> {
         let own = nix::unistd::geteuid().as_raw();
         let trusted = match trust {
             AgentTrust::Any => return Ok(()),
             AgentTrust::OwnerOrRoot => [0, own],
-            AgentTrust::Uid(uid) => [uid, uid],
+            AgentTrust::Uid(uid) => [*uid, *uid],
         };
         let uid = peer_uid(&self.socket).map_err(|e| {
             Error::UntrustedAgent(format!("the system does not say which user it runs as ({e})"))

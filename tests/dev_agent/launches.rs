@@ -87,6 +87,17 @@ fn what_cannot_be_launched_is_said_with_what_to_do() {
     });
 }
 
+#[test]
+fn a_plugin_that_never_connects_is_told_how_to() {
+    watched(|| {
+        // An example with an agent of its own.
+        let mut agent = DevAgent::launch(&[], example("quickstart"));
+        let (status, events, notes) = agent.ended();
+        assert_eq!((status.code(), events.len()), (Some(0), 0));
+        assert!(notes.iter().any(|line| line.contains("WEDR_PIPE_PATH to Runner")), "{notes:#?}");
+    });
+}
+
 #[cfg(unix)]
 #[test]
 fn what_the_plugin_says_is_shown_marked_and_escaped() {

@@ -18,13 +18,23 @@ fn emit_much(sink: &EventSink) -> Result<()> {
 #[test]
 fn a_rejected_plugin_is_told_the_reason() {
     watched(|| {
-        let agent = DevAgent::start(&["--reject", "revoked"]);
+        let mut agent = DevAgent::start(&["--reject", "revoked"]);
         let result = agent.runner().run_with(metadata(), |_, _| Ok(()));
         assert!(
             matches!(result, Err(Error::Rejected { reason: RejectReason::Revoked })),
             "{result:?}"
         );
         agent.note("#1 was rejected: revoked (--reject)");
+        let (_, notes) = agent.stop();
+        assert!(!notes.iter().any(|line| line.contains("none of the reasons")), "{notes:#?}");
+    });
+}
+
+#[test]
+fn a_misspelt_reason_is_noted() {
+    watched(|| {
+        let agent = DevAgent::start(&["--reject", "hashmismatch"]);
+        agent.note("--reject hashmismatch is none of the reasons in --help");
     });
 }
 

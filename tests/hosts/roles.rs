@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
+use wedr_plugin_sdk::testing::TestAgent;
 use wedr_plugin_sdk::{Error, EventSink, Runner};
 
 use crate::common::{fill, metadata, watched};
@@ -49,6 +50,9 @@ fn cannot_start_threads() {
     assert!(matches!(error, Error::Io(_)), "{error:?}");
     assert!(!error.is_disconnected(), "{error:?}");
     assert!(error.to_string().contains("thread"), "{error}");
+
+    let error = TestAgent::start().expect_err("it needs a thread");
+    assert!(error.to_string().starts_with("cannot start a test agent at "), "{error}");
 
     let error = refused(runner().install_signal_handler(true));
     // On Windows a signal's thread is the system's own.

@@ -1,5 +1,6 @@
 //! The tests: each starts a host, and looks at how it ended and at what the agent saw of it.
 
+use std::fs;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::Arguments;
@@ -50,7 +51,11 @@ fn a_thread_that_cannot_be_started_is_an_error_that_says_so() {
     let mut command = Command::new(std::env::current_exe().unwrap());
     // More than any address space has.
     command.env("RUST_MIN_STACK", (1_u64 << 60).to_string());
+    let folder = tempfile::tempdir().unwrap();
+    command.env("TMPDIR", folder.path());
     Host::spawn(&mut command, "cannot_start_threads", agent.path()).succeeds();
+    let left = fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 0, "what could not start left something behind");
     let session = agent.ended_session(PATIENCE).unwrap();
     assert_without_goodbye(&session);
     assert!(session.received.is_empty());

@@ -151,7 +151,7 @@ impl Pipe {
         Ok(pipe)
     }
 
-    pub(crate) fn check_agent(&self, trust: AgentTrust) -> Result<()> {
+    pub(crate) fn check_agent(&self, trust: &AgentTrust) -> Result<()> {
         match trust {
             AgentTrust::Any => Ok(()),
             AgentTrust::OwnerOrRoot => {
