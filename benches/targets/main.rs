@@ -2,8 +2,8 @@
 //!
 //! Ratios come from rounds in which the designs take turns; each is the median over the rounds.
 //! Takes four minutes, and a machine with nothing else to do. A part alone:
-//! `cargo bench --bench targets -- floods`, or `limits`, `paced`, `stalled`; and `soak`, ten minutes on Linux, only
-//! if asked for. Unix only.
+//! `cargo bench --bench targets -- floods`, or `limits`, `paced`, `stalled`; and `soak`, ten minutes
+//! on Linux, only if asked for. Unix only.
 
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
 
