@@ -15,6 +15,8 @@ use crate::wire::message::{PluginMessage, to_frame};
 
 /// How long a write waits for the agent before it looks whether it should go on.
 const WRITE_SLICE: Duration = Duration::from_millis(100);
+/// How long it waits for an agent that is only a little behind.
+const SHORT_SLICE: Duration = Duration::from_millis(1);
 /// How often an idle pipe is checked: its loss must be noticed within a second.
 const PEER_CHECK: Duration = Duration::from_millis(500);
 /// How long the agent gets to close the pipe after goodbye.
@@ -245,9 +247,16 @@ impl Writer {
 impl Output {
     /// Hands some of `bytes` to the pipe, at least one.
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Stop> {
+        let mut slice = SHORT_SLICE;
         let patience = &mut || {
-            self.outlet.make_room_before_waiting();
-            slice_before(self.shutdown.drain_deadline(self.drain_timeout))
+            if slice == SHORT_SLICE {
+                self.outlet.make_room_for_a_few();
+            } else {
+                self.outlet.make_room_before_waiting();
+            }
+            let until = slice_before(self.shutdown.drain_deadline(self.drain_timeout), slice);
+            slice = WRITE_SLICE;
+            until
         };
         let written = self.pipe.write(bytes, patience)?;
         if written == 0 {
@@ -261,15 +270,16 @@ impl Output {
 }
 
 /// The next slice of waiting, none once `deadline` has passed.
-fn slice_before(deadline: Deadline) -> Option<Deadline> {
+fn slice_before(deadline: Deadline, slice: Duration) -> Option<Deadline> {
     let now = Instant::now();
-    (!deadline.has_passed_at(now)).then(|| deadline.earlier(Deadline::since(now, WRITE_SLICE)))
+    (!deadline.has_passed_at(now)).then(|| deadline.earlier(Deadline::since(now, slice)))
 }
 
 /// Waits for the agent to close the pipe after goodbye: it has read everything then.
 fn confirmed(mut pipe: Pipe, shutdown: &Shutdown, drain_timeout: Duration) -> bool {
     let limit = Deadline::after(CONFIRMATION);
-    let patience = &mut || slice_before(shutdown.drain_deadline(drain_timeout).earlier(limit));
+    let patience =
+        &mut || slice_before(shutdown.drain_deadline(drain_timeout).earlier(limit), WRITE_SLICE);
     pipe.wait_closed(patience) == Closed::Orderly
 }
 

@@ -1,10 +1,14 @@
 //! A full queue: who waits, who is refused, and how the agent learns of it.
 
 mod common;
+mod raw;
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use common::{LIMIT, fill, metadata, reporting, runner, stalled_agent, watched};
+use raw::RawAgent;
 use serde_json::json;
 use wedr_plugin_sdk::testing::{PluginMessage, RecordedSession, SessionEnd, TestAgent};
 use wedr_plugin_sdk::{Error, Overflow, Runner};
@@ -111,10 +115,10 @@ fn a_blocked_emit_loses_nothing_and_goes_on_when_the_agent_does() {
             .run_with(metadata(), |sink, _| {
                 let before = fill(sink);
                 let waits = sink.stats().waits;
-                std::thread::scope(|scope| {
+                thread::scope(|scope| {
                     let blocked = scope.spawn(|| sink.emit("test.blocked", json!({})));
                     while sink.stats().waits == waits {
-                        std::thread::yield_now();
+                        thread::yield_now();
                     }
                     assert!(!blocked.is_finished());
                     agent.resume();
@@ -126,6 +130,52 @@ fn a_blocked_emit_loses_nothing_and_goes_on_when_the_agent_does() {
             .unwrap();
         assert_eq!(ended(&agent).missing_seqs(), 0);
         assert!(report.recv().unwrap().stats.waits >= 1);
+    });
+}
+
+#[test]
+fn nobody_waits_beside_free_slots_while_the_agent_stalls_again() {
+    // More than are woken at a time.
+    const WAITERS: usize = 12;
+    watched(|| {
+        let agent = RawAgent::start();
+        let runner = agent.runner().channel_capacity(CAPACITY).drain_timeout(LIMIT);
+        let (go_on, told) = mpsc::channel();
+        let serving = thread::spawn(move || {
+            let mut pipe = agent.accept();
+            pipe.shake_hands();
+            told.recv().unwrap();
+            pipe.next_frame();
+            told.recv().unwrap();
+            pipe.rest_of_session().len()
+        });
+        runner
+            .run_with(metadata(), |sink, _| {
+                // More than any pipe holds: the writer waits with it in hand.
+                let long = json!("x".repeat(900 << 10));
+                sink.emit("test.long", long.clone())?;
+                while sink.stats().writes == 0 {
+                    thread::yield_now();
+                }
+                for _ in 1..CAPACITY {
+                    sink.event("test.short").try_emit(&())?;
+                }
+                sink.event("test.long").try_emit(&long)?;
+                thread::scope(|scope| {
+                    let emit = || sink.emit("test.short", json!({}));
+                    let waiting: Vec<_> = (0..WAITERS).map(|_| scope.spawn(emit)).collect();
+                    while sink.stats().waits < WAITERS as u64 {
+                        thread::yield_now();
+                    }
+                    // It takes all that is queued, and waits with that.
+                    go_on.send(()).unwrap();
+                    waiting.into_iter().try_for_each(|emit| emit.join().unwrap())
+                })?;
+                go_on.send(()).unwrap();
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(serving.join().unwrap(), CAPACITY + WAITERS + 1);
     });
 }
 
@@ -156,7 +206,7 @@ fn events_larger_than_the_byte_budget_pass_one_by_one() {
             .max_queued_bytes(1)
             .channel_capacity(2)
             .run_with(metadata(), |sink, _| {
-                std::thread::scope(|scope| {
+                thread::scope(|scope| {
                     for _ in 0..8 {
                         scope.spawn(|| {
                             for _ in 0..25 {

@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Queue;
+use super::room::AT_ONCE;
 use crate::deadline::Deadline;
 use crate::stats::Counters;
 use crate::sync::{Arc, Ordering, Receiver, TryRecvError, fence};
@@ -102,16 +103,24 @@ impl Outlet {
                 || self.events.len() <= self.queue.limits.capacity / 2
                 || self.room_announced.elapsed() >= ROOM_INTERVAL;
             if worth_it {
-                self.announce_room();
+                self.announce_room(AT_ONCE);
             }
         }
     }
 
-    /// Wakes producers that wait for room, if any was made. Must come before the writer waits
-    /// for anything: it may be long.
+    /// Wakes a few producers, if there is room for any. Must come before the writer waits for
+    /// anything, however short.
+    pub(crate) fn make_room_for_a_few(&mut self) {
+        if self.owes_room && self.someone_waits() {
+            self.announce_room(AT_ONCE);
+        }
+    }
+
+    /// Wakes all the producers there is room for, if any was made. Must come before the writer
+    /// waits for anything that may take long.
     pub(crate) fn make_room_before_waiting(&mut self) {
         if self.owes_room && self.someone_waits() {
-            self.announce_room();
+            self.announce_room(usize::MAX);
         }
     }
 
@@ -121,10 +130,10 @@ impl Outlet {
         self.queue.room.waiting() > 0
     }
 
-    fn announce_room(&mut self) {
+    fn announce_room(&mut self, at_once: usize) {
         let queue = &self.queue;
-        queue.room.announce(|| queue.limits.capacity.saturating_sub(self.events.len()));
-        self.owes_room = false;
+        let free_slots = || queue.limits.capacity.saturating_sub(self.events.len());
+        self.owes_room = queue.room.announce(free_slots, at_once);
         self.owes_bytes = false;
         self.room_announced = Instant::now();
     }

@@ -5,9 +5,9 @@
 //!
 //! Nobody is starved. While anybody waits, a newcomer may take a slot only if one stays for
 //! everyone who waits: it looks under the lock, or sees so many that it need not. The writer wakes
-//! a few, and no more than there are slots, the longest waiting first; who is woken and finds the
-//! slot taken lost it to one who was past looking, and there are at most as many of those as
-//! threads. Bytes of the budget go to the first in their line alone, so that small events do not
+//! a few, and before it waits for long itself all, but no more than there are slots, the longest waiting
+//! first; who is woken and finds the slot taken lost it to one who was past looking, and there are
+//! at most as many of those as threads. Bytes of the budget go to the first in their line alone, so that small events do not
 //! starve a large one. Who runs out of time looks once more, and takes what is meant for nobody
 //! else.
 
@@ -20,9 +20,10 @@ use crate::error::{Error, Result};
 use crate::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, fence};
 use crate::wire::event::EventTail;
 
-/// How many are woken for slots at once. A few fill the queue as fast as many do: 64 threads that
-/// take turns on two cores spend a tenth of their time on being woken.
-const AT_ONCE: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 8 };
+/// How many are woken for slots at once, as long as the writer goes on. A few fill the queue as
+/// fast as many do: 64 threads that take turns on two cores spend a tenth of their time on being
+/// woken.
+pub(super) const AT_ONCE: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 8 };
 
 pub(super) struct Room {
     /// How many are in `line`. Written under the lock only.
@@ -81,17 +82,21 @@ impl Room {
         Duration::from_nanos(self.longest_wait_ns.load(Ordering::Relaxed))
     }
 
-    /// Wakes some of those for whom there are slots, and the line for bytes. What the woken put in
-    /// is taken, and then the next are woken.
-    pub(super) fn announce(&self, free_slots: impl FnOnce() -> usize) {
+    /// Wakes the line for bytes, and those for whom there are slots, up to `at_once`; says whether
+    /// there may be more of them.
+    pub(super) fn announce(&self, free_slots: impl FnOnce() -> usize, at_once: usize) -> bool {
         let mut line = self.line.lock();
-        let to_wake = free_slots().min(AT_ONCE).saturating_sub(line.woken);
-        for _ in 0..to_wake {
+        self.bytes_made.notify_all();
+        let free_slots = free_slots();
+        while line.woken < free_slots {
+            if line.woken >= at_once {
+                return true;
+            }
             if !self.wake_one(&mut line) {
                 break;
             }
         }
-        self.bytes_made.notify_all();
+        false
     }
 
     /// Wakes everyone: the queue is closed.
@@ -241,6 +246,9 @@ impl Queue {
         let mut timed_out = false;
         let mut since = None;
         let result = loop {
+            if let Err(closed) = self.check_open() {
+                break Err(closed);
+            }
             let has_room =
                 if timed_out { self.has_room_behind_others(line, ticket) } else { has_slot };
             let lack = if !timed_out && !line.is_next(ticket) {
@@ -256,9 +264,6 @@ impl Queue {
                     }
                 }
             };
-            if let Err(closed) = self.check_open() {
-                break Err(closed);
-            }
             if timed_out {
                 break Err(Error::QueueFull);
             }

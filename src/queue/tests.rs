@@ -169,6 +169,32 @@ fn a_slot_stays_for_each_who_waits() {
 }
 
 #[test]
+fn nobody_waits_beside_free_slots_while_the_writer_waits() {
+    const WAITERS: usize = 3 * super::room::AT_ONCE / 2;
+    let (queue, mut outlet) = open(2 * super::room::AT_ONCE, 0);
+    let queue = &*queue;
+    while queue.push(event(SHORT), Waiting::Never).is_ok() {}
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        let waiting: Vec<_> = (0..WAITERS)
+            .map(|_| scope.spawn(|| queue.push(event(SHORT), Waiting::Policy)))
+            .collect();
+        while queue.room.waits() < WAITERS as u64 {
+            thread::yield_now();
+        }
+        // A batch, which the agent does not take.
+        while outlet.take().is_ok() {}
+        outlet.make_room();
+        outlet.make_room_before_waiting();
+        let limit = Deadline::after(Duration::from_secs(60));
+        while waiting.iter().any(|push| !push.is_finished()) {
+            assert!(!limit.has_passed(), "{} still wait", queue.room.waiting());
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
 fn newcomers_overtake_a_waiter_a_bounded_number_of_times() {
     const NEWCOMERS: usize = 2;
     const MARK: &str = "the waiter";
