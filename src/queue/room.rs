@@ -5,11 +5,11 @@
 //!
 //! Nobody is starved. While anybody waits, a newcomer may take a slot only if one stays for
 //! everyone who waits: it looks under the lock, or sees so many that it need not. The writer wakes
-//! a few, and before it waits for long itself all, but no more than there are slots, the longest waiting
-//! first; who is woken and finds the slot taken lost it to one who was past looking, and there are
-//! at most as many of those as threads. Bytes of the budget go to the first in their line alone, so that small events do not
-//! starve a large one. Who runs out of time looks once more, and takes what is meant for nobody
-//! else.
+//! a few, and all before it waits for long itself, but no more than there are slots, the longest
+//! waiting first; who is woken and finds the slot taken lost it to one who was past looking, and
+//! there are at most as many of those as threads. Bytes of the budget go to the first in their line
+//! alone, so that small events do not starve a large one. Who runs out of time looks once more, and
+//! takes what is meant for nobody else.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
