@@ -144,7 +144,12 @@ fn a_pipe_of_somebody_else_gets_nothing() {
                 // The agent does not see a plugin that is gone before it listens.
                 while !agents.is_finished() {
                     let error = run().unwrap_err();
-                    assert!(matches!(error, Error::UntrustedAgent(_)), "{owner}: {error:?}");
+                    // It takes one connection; after that nobody frees the instance.
+                    let too_late = matches!(error, Error::Connect { .. }) && agents.is_finished();
+                    assert!(
+                        too_late || matches!(error, Error::UntrustedAgent(_)),
+                        "{owner}: {error:?}"
+                    );
                 }
                 assert_eq!(agents.join().unwrap(), b"", "{owner}");
             });
