@@ -85,7 +85,9 @@ impl<P: Plugin + ?Sized> Plugin for Box<P> {
 /// ```no_run
 /// # struct Sensor;
 /// # impl wedr_plugin_sdk::Plugin for Sensor {
-/// #     fn metadata(&self) -> wedr_plugin_sdk::Metadata { unimplemented!() }
+/// #     fn metadata(&self) -> wedr_plugin_sdk::Metadata {
+/// #         wedr_plugin_sdk::Metadata::new("acme-sensor", "1.0", "Sensor")
+/// #     }
 /// #     fn run(&mut self, _: &wedr_plugin_sdk::EventSink, _: &wedr_plugin_sdk::SessionContext)
 /// #         -> wedr_plugin_sdk::Result<()> { Ok(()) }
 /// # }
