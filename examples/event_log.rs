@@ -1,14 +1,16 @@
-//! Reports what is written to a Windows event log: a subscription that calls back, each event as
-//! the XML that Event Viewer shows.
+//! A plugin for Windows that subscribes to an event log: it forwards each new entry as the XML that Event Viewer
+//! shows.
 //!
 //! ```bat
-//! set WEDR_PLUGIN_ID=demo
-//! cargo run --example event_log -- Security "*[System[(EventID=4625)]]"
+//! wedr-dev-agent -- cargo run --example event_log -- Security "*[System[(EventID=4625)]]"
 //! ```
 //!
-//! with an agent on the default pipe, or on the one named in `WEDR_PIPE_PATH`. The second argument,
-//! a query in `XPath`, may be left out. The first event, `event_log.start`, says that the
-//! subscription stands; what was logged before is not reported.
+//! Settings: the channel, as the first argument or in `EVENT_LOG_CHANNEL`; optionally a query in `XPath`, as the
+//! second argument or in `EVENT_LOG_QUERY`. The agent launches plugins without arguments.
+//!
+//! The first event, `event_log_start`, reports that the subscription works. The plugin does not forward older
+//! entries. An `event_log_entry` has the XML in `raw_xml`. The agent adds `event_id` and a field for each
+//! `<Data Name="…">`.
 
 #![cfg_attr(windows, allow(unsafe_code))]
 
@@ -19,7 +21,7 @@ fn main() -> wedr_plugin_sdk::Result<()> {
 
 #[cfg(not(windows))]
 fn main() -> std::process::ExitCode {
-    eprintln!("this example is for Windows; `log_tail` follows a log file anywhere");
+    eprintln!("this example runs only on Windows; `log_tail` follows a log file on any system");
     std::process::ExitCode::FAILURE
 }
 
@@ -41,14 +43,17 @@ mod event_log {
     };
 
     pub(crate) fn main() -> Result<()> {
-        let mut arguments = env::args_os().skip(1);
-        let Some(channel) = arguments.next() else {
-            eprintln!("usage: event_log CHANNEL [QUERY]");
+        let setting = |n, variable| env::args_os().nth(n).or_else(|| env::var_os(variable));
+        let channel = setting(1, "EVENT_LOG_CHANNEL");
+        let (Some(channel), None) = (channel, env::args_os().nth(3)) else {
+            eprintln!(
+                "usage: event_log CHANNEL [QUERY], or set EVENT_LOG_CHANNEL and EVENT_LOG_QUERY"
+            );
             process::exit(2);
         };
-        let query = arguments.next().unwrap_or_else(|| "*".into());
+        let query = setting(2, "EVENT_LOG_QUERY").unwrap_or_else(|| "*".into());
         let pipe = env::var_os("WEDR_PIPE_PATH").into_iter();
-        // The SDK never reads it: letting the environment say where telemetry goes is for examples.
+        // For wedr-dev-agent. The SDK itself never takes the pipe's path from the environment.
         let runner = pipe.fold(Runner::new(), Runner::pipe_path);
         runner.run_with(metadata!("event-log")?, |sink, ctx| run(&channel, &query, sink, ctx))
     }
@@ -60,40 +65,41 @@ mod event_log {
         ctx: &SessionContext,
     ) -> Result<()> {
         let (fail, failure) = mpsc::channel();
-        let called = Called { sink: sink.clone(), shutdown: ctx.shutdown_handle(), fail };
-        let subscription = subscribe(channel, query, called).map_err(|e| {
+        let context = Context { sink: sink.clone(), shutdown: ctx.shutdown_handle(), fail };
+        let subscription = subscribe(channel, query, context).map_err(|e| {
             Error::plugin(format!(
-                "cannot subscribe to the event log {}: {e}; name one that `wevtutil el` lists, \
-                 check the query, and run as a user who may read it",
-                channel.display()
+                "cannot subscribe to the event log {} with the query {}: {e}; name a log that \
+                 `wevtutil el` lists, check the query, and run as a user who may read the log",
+                channel.display(),
+                query.display()
             ))
         })?;
         let started = json!({ "channel": channel.to_string_lossy() });
-        let result = sink.emit("event_log.start", started);
+        let result = sink.emit("event_log_start", started);
         if result.is_ok() {
             ctx.wait_for_shutdown();
         }
-        // SAFETY: the handle is the one that `subscribe` returned, and is used no more.
+        // SAFETY: `subscribe` returned this handle, and it is not used after this call.
         unsafe { EvtClose(subscription) };
-        // If the callback failed, all else comes of that.
+        // If the callback failed, its error is the cause of any other error.
         failure.try_recv().map_or(result, Err)
     }
 
-    /// What the callback needs.
-    struct Called {
+    /// The data of the callback.
+    struct Context {
         sink: EventSink,
         shutdown: ShutdownHandle,
         fail: mpsc::Sender<Error>,
     }
 
-    fn subscribe(channel: &OsStr, query: &OsStr, called: Called) -> io::Result<EVT_HANDLE> {
-        // Never freed: nothing says that closing a subscription waits for its last callback.
-        let called: &'static Called = Box::leak(Box::new(called));
+    fn subscribe(channel: &OsStr, query: &OsStr, context: Context) -> io::Result<EVT_HANDLE> {
+        // Never freed: Windows does not document that EvtClose waits for the last callback.
+        let context: &'static Context = Box::leak(Box::new(context));
         let (channel, query) = (wide(channel), wide(query));
-        // Strictly: should the log overwrite what was not delivered yet, it is an error.
+        // Strict: if the log overwrites entries that were not delivered yet, the callback gets an error.
         let flags = EvtSubscribeToFutureEvents | EvtSubscribeStrict;
-        // SAFETY: both texts end with a NUL and outlive the call; the context outlives everything,
-        // and may be used from any thread, since `Called` is `Sync`.
+        // SAFETY: both texts end with a NUL and outlive the call. The context is never freed, and any
+        // thread may use it, because `Context` is `Sync`.
         let subscription = unsafe {
             EvtSubscribe(
                 0,
@@ -101,7 +107,7 @@ mod event_log {
                 channel.as_ptr(),
                 query.as_ptr(),
                 0,
-                ptr::from_ref(called).cast(),
+                ptr::from_ref(context).cast(),
                 Some(on_event),
                 flags,
             )
@@ -111,50 +117,50 @@ mod event_log {
 
     const _: () = {
         const fn assert_sync<T: Sync>() {}
-        assert_sync::<Called>();
+        assert_sync::<Context>();
     };
 
     fn wide(text: &OsStr) -> Vec<u16> {
         text.encode_wide().chain([0]).collect()
     }
 
-    /// On a thread of the system's. It may wait for a slow agent: the log keeps what comes
-    /// meanwhile.
+    /// Windows calls this on its own thread. The callback may wait for a slow agent: the log keeps new
+    /// entries meanwhile.
     unsafe extern "system" fn on_event(
         action: EVT_SUBSCRIBE_NOTIFY_ACTION,
         context: *const c_void,
         event: EVT_HANDLE,
     ) -> u32 {
-        // SAFETY: it is the context that `subscribe` gave.
-        let called = unsafe { &*context.cast::<Called>() };
+        // SAFETY: `context` is the pointer that `subscribe` passed, and it is never freed.
+        let context = unsafe { &*context.cast::<Context>() };
         let result = if action == EvtSubscribeActionDeliver {
             render(event)
-                .map_err(|e| broken("render an event", e))
-                .and_then(|xml| called.sink.emit("event_log.event", json!({ "xml": xml })))
+                .map_err(|e| cannot("render an event", e))
+                .and_then(|xml| context.sink.emit("event_log_entry", json!({ "raw_xml": xml })))
         } else {
-            // It is an error's code then.
-            Err(broken("go on with the subscription", io::Error::from_raw_os_error(event as i32)))
+            // Then `event` is an error code.
+            Err(cannot("continue the subscription", io::Error::from_raw_os_error(event as i32)))
         };
         if let Err(error) = result {
-            // Only the first counts; the body takes no other.
-            let _ = called.fail.send(error);
-            called.shutdown.shutdown();
+            // The body reads only the first error.
+            let _ = context.fail.send(error);
+            context.shutdown.shutdown();
         }
         0
     }
 
-    fn broken(what: &str, e: io::Error) -> Error {
+    fn cannot(what: &str, e: io::Error) -> Error {
         Error::plugin(format!("cannot {what} of the event log: {e}; start the plugin again"))
     }
 
-    /// The event as XML. Its handle is the system's, to be used only during the callback.
+    /// Returns the event as XML. Its handle is valid only during the callback.
     fn render(event: EVT_HANDLE) -> io::Result<String> {
         let mut buffer = vec![0u16; 4096];
         let (mut used, mut properties) = (0, 0);
         loop {
             let size = size_of_val(&buffer[..]) as u32;
             let to = buffer.as_mut_ptr().cast();
-            // SAFETY: the buffer is as large as it is said to be; the rest are plain numbers.
+            // SAFETY: `size` is the size of the buffer in bytes, and the out-pointers are valid.
             let done = unsafe {
                 EvtRender(0, event, EvtRenderEventXml, size, to, &raw mut used, &raw mut properties)
             };
@@ -165,7 +171,7 @@ mod event_log {
             if error.raw_os_error() != Some(ERROR_INSUFFICIENT_BUFFER.cast_signed()) {
                 return Err(error);
             }
-            // In bytes, and more than there were.
+            // `used` is the needed size in bytes.
             buffer.resize(used as usize / 2 + 1, 0);
         }
         let end = buffer.iter().position(|unit| *unit == 0).unwrap_or(buffer.len());

@@ -1,16 +1,41 @@
-//! Makes a plugin of any program that prints lines: each line of its output becomes an event.
+//! A plugin that runs another program and turns each line of its output into an event.
 //!
-//! `WEDR_PLUGIN_ID=demo cargo run --example execd -- journalctl -f -o json`, with an agent on the
-//! default pipe, or on the one named in `WEDR_PIPE_PATH`.
+//! ```sh
+//! wedr-dev-agent -- cargo run --example execd -- journalctl -f -o json
+//! ```
 //!
-//! A line that is a JSON object is the payload of an `execd.json`; any other becomes an
-//! `execd.text`, with what is not UTF-8 replaced. A line longer than about a sixth of what the
-//! agent takes comes in pieces. A slow agent makes the program wait, as a pipe does.
+//! Settings: the program and its arguments, as arguments or in `EXECD_COMMAND`. In the variable, spaces separate
+//! the words, and there is no quoting. The agent launches plugins without arguments.
 //!
-//! When the output ends, so does the session, with the program's own exit status. At shutdown the
-//! program gets SIGTERM (on Windows Ctrl+Break) and the end of its input, and is killed if it still
-//! runs two seconds later; on Unix both go to its whole process group. What it prints while it ends
-//! is not forwarded. Its standard error is this process'.
+//! # Events
+//!
+//! - A line that is a JSON object becomes an `execd_json` with this object, unchanged, as its payload. The agent
+//!   reads integers beyond 64 bits as floats, and of two equal keys it keeps the last.
+//! - Any other line becomes an `execd_text` with the field `text`. Bytes that are not UTF-8 are replaced. A long
+//!   line is split between characters. Its pieces also have `part`, counted from 0, and `more`, which is false
+//!   for the last piece.
+//!
+//! If the agent is slow, the program blocks when it writes. Many programs buffer their output when they write
+//! to a pipe: `stdbuf -oL PROGRAM` makes them write each line at once.
+//!
+//! # How it ends
+//!
+//! When the output ends, `execd` ends its session and exits with the program's exit status. If the program
+//! started a background process that holds the output open, the session lasts until that process ends.
+//!
+//! At a shutdown, the program gets SIGTERM (on Windows Ctrl+Break) and the end of its input. After 2 s `execd`
+//! kills it. On Unix SIGTERM and the kill go to the program's process group, and `execd` kills the rest of
+//! the group when the program has ended. A daemon that leaves the group is not ended: run the program in the foreground.
+//! `execd` discards what the program prints after the shutdown. The program shares the standard error of
+//! `execd`.
+//!
+//! If `execd` itself is killed, as the agent does it, no code of `execd` runs. The program sees the end of its
+//! input, and its next write fails: on Unix with SIGPIPE, on Windows with an error. A program that neither reads
+//! its input nor writes keeps running. To end it too:
+//!
+//! - On Linux, run `setpriv --pdeathsig TERM PROGRAM`. Under systemd, the end of the unit ends it.
+//! - On Windows, this example cannot end it: end it in the Task Manager. In your own plugin, put the program
+//!   into a job object with `JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE`.
 
 #![cfg_attr(windows, allow(unsafe_code))]
 
@@ -20,30 +45,36 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 use wedr_plugin_sdk::{Error, EventSink, Result, Runner, SessionContext, metadata};
 
-/// What the program gets to end in. The agent gives both processes five seconds.
+/// How long the program may take to end. The agent gives both processes together five seconds.
 const GRACE: Duration = Duration::from_secs(2);
 
 fn main() {
-    let mut arguments = env::args_os().skip(1).skip_while(|argument| argument == "--");
-    let Some(program) = arguments.next() else {
-        eprintln!("usage: execd [--] PROGRAM [ARGUMENT]...");
+    let mut words: Vec<_> =
+        env::args_os().skip(1).skip_while(|argument| argument == "--").collect();
+    if words.is_empty() {
+        let command = env::var("EXECD_COMMAND").unwrap_or_default();
+        words = command.split_whitespace().map(Into::into).collect();
+    }
+    let Some((program, arguments)) = words.split_first() else {
+        eprintln!("usage: execd [--] PROGRAM [ARGUMENT]..., or set EXECD_COMMAND");
         exit(2);
     };
     let mut command = Command::new(program);
     command.args(arguments);
-    // The session is over by then: nothing is lost.
+    // The session has ended before `exit`, so no event is lost.
     exit(plugin(&mut command).unwrap_or_else(|error| {
         eprintln!("Error: {error:?}");
         1
     }));
 }
 
-/// Returns the program's exit status, or 0 if it was told to end.
+/// Runs the plugin. Returns the program's exit status, or 0 after a shutdown.
 fn plugin(command: &mut Command) -> Result<i32> {
-    // The SDK never reads it: letting the environment say where telemetry goes is for examples.
+    // For wedr-dev-agent. The SDK itself never takes the pipe's path from the environment.
     let runner = env::var_os("WEDR_PIPE_PATH").into_iter().fold(Runner::new(), Runner::pipe_path);
     let mut ended = None;
     runner.run_with(metadata!("execd")?, |sink, ctx| {
@@ -53,7 +84,7 @@ fn plugin(command: &mut Command) -> Result<i32> {
     Ok(ended.map_or(0, platform::code))
 }
 
-/// Returns the program's exit status, or nothing if it was told to end.
+/// The plugin's body. Returns the program's exit status, or `None` after a shutdown.
 fn run(
     command: &mut Command,
     sink: &EventSink,
@@ -62,10 +93,12 @@ fn run(
     let program = command.get_program().to_string_lossy().into_owned();
     let cannot = |what| {
         move |e: io::Error| {
-            Error::plugin(format!("cannot {what} {program}: {e}; try it by hand, as this user"))
+            Error::plugin(format!(
+                "cannot {what} {program}: {e}; run it in a shell, as the same user"
+            ))
         }
     };
-    let mut child = platform::apart(command)
+    let mut child = platform::in_own_group(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -74,14 +107,13 @@ fn run(
 
     let (result, forwarded) = mpsc::channel();
     let (sink, shutdown) = (sink.clone(), ctx.shutdown_handle());
-    // A byte takes up to six in JSON; 256 is for the rest of the event.
-    let longest = (ctx.max_payload_bytes() / 6).saturating_sub(256).max(1);
-    // Not joined: on Windows a grandchild may hold the pipe open for longer.
+    let max = ctx.max_payload_bytes().max(1024);
+    // Not joined: on Windows, a child process of the program may hold the pipe open for longer.
     thread::spawn(move || {
-        // Fails only if the body has returned.
-        let _ = result.send(forward(&mut output, longest, &sink));
+        // This fails only if the body has returned.
+        let _ = result.send(forward(&mut output, max, &sink));
         shutdown.shutdown();
-        // What is told to end must not stumble over a pipe that is full, or broken.
+        // A program that ends must not fail because its output is full or closed.
         let _ = io::copy(&mut output, &mut io::sink());
     });
     ctx.wait_for_shutdown();
@@ -93,25 +125,70 @@ fn run(
     Ok(by_itself.then_some(status))
 }
 
-/// Forwards lines to the end of the output.
-fn forward(output: &mut impl BufRead, longest: usize, sink: &EventSink) -> Result<()> {
+/// Forwards lines until the output ends. An event has at most `max` bytes.
+fn forward(output: &mut impl BufRead, max: usize, sink: &EventSink) -> Result<()> {
+    // A byte takes at most six bytes in JSON. 256 bytes are for the rest of the event.
+    let longest = (max / 6).saturating_sub(256).max(4);
     let mut line = Vec::new();
-    while output.by_ref().take(longest as u64).read_until(b'\n', &mut line)? > 0 {
-        let json = serde_json::from_slice::<Map<String, Value>>(&line);
-        match json.map(|object| sink.event("execd.json").emit(&object)) {
-            Ok(Ok(())) => {}
-            Err(_) | Ok(Err(Error::PayloadTooDeep { .. } | Error::PayloadTooLarge { .. })) => {
-                let text = String::from_utf8_lossy(&line);
-                sink.emit("execd.text", json!({ "text": text.trim_end_matches(['\r', '\n']) }))?;
-            }
-            Ok(Err(over)) => return Err(over),
+    // How many pieces of this line were sent.
+    let mut part = 0;
+    loop {
+        let read = output.by_ref().take((max - line.len()) as u64).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(());
         }
-        line.clear();
+        let is_whole = read == 0 || line.ends_with(b"\n");
+        if is_whole {
+            let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
+            line.truncate(end.map_or(0, |end| end + 1));
+            if part == 0 && forward_json(&line, sink)? {
+                line.clear();
+                continue;
+            }
+        }
+        let mut rest = &line[..];
+        while rest.len() > longest {
+            let (piece, after) = rest.split_at(end_of_character(rest, longest));
+            let text = String::from_utf8_lossy(piece);
+            sink.emit("execd_text", json!({ "text": text, "part": part, "more": true }))?;
+            (part, rest) = (part + 1, after);
+        }
+        if is_whole {
+            let text = String::from_utf8_lossy(rest);
+            let payload = match part {
+                0 => json!({ "text": text }),
+                part => json!({ "text": text, "part": part, "more": false }),
+            };
+            sink.emit("execd_text", payload)?;
+            (part, rest) = (0, &[]);
+        }
+        line = rest.to_vec();
     }
-    Ok(())
 }
 
-/// Ends the program, in order if it lets itself be ended so.
+/// Forwards a line that is a JSON object and fits into an event. Returns false for any other line.
+fn forward_json(line: &[u8], sink: &EventSink) -> Result<bool> {
+    let object = serde_json::from_slice::<&RawValue>(line);
+    let object = object.ok().filter(|json| json.get().starts_with('{'));
+    match object.map(|object| sink.event("execd_json").emit(object)) {
+        Some(Ok(())) => Ok(true),
+        // The line is not an object, or the agent could not parse it: forward it as text.
+        None
+        | Some(Err(
+            Error::PayloadTooDeep { .. } | Error::PayloadTooLarge { .. } | Error::Json(_),
+        )) => Ok(false),
+        Some(Err(end)) => Err(end),
+    }
+}
+
+/// The end of the last character that ends within the first `longest` bytes.
+fn end_of_character(text: &[u8], longest: usize) -> usize {
+    let is_start = |at: &usize| text[*at] & 0b1100_0000 != 0b1000_0000;
+    // A character has at most four bytes. Bytes that are not UTF-8 may be split anywhere.
+    (longest - 3..=longest).rev().find(is_start).unwrap_or(longest)
+}
+
+/// Ends the program: asks it to end, then kills it after [`GRACE`].
 fn end(child: &mut Child, by_itself: bool) -> io::Result<ExitStatus> {
     drop(child.stdin.take());
     if !by_itself {
@@ -120,6 +197,8 @@ fn end(child: &mut Child, by_itself: bool) -> io::Result<ExitStatus> {
     let deadline = Instant::now() + GRACE;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
+            // Other processes of its group may still run.
+            platform::kill(child);
             return Ok(status);
         }
         thread::sleep(Duration::from_millis(10));
@@ -128,8 +207,9 @@ fn end(child: &mut Child, by_itself: bool) -> io::Result<ExitStatus> {
     child.wait()
 }
 
-// In either module, Ctrl+C in the console is kept from the program: it ends when the session does.
-// It has not been waited for when it gets a signal, so that its id is still its own.
+// Both modules start the program in its own process group, so that Ctrl+C in the console does not reach
+// it: `execd` ends it after the session. On Unix, a group keeps its id as long as it has members, even if
+// its first process has ended.
 
 #[cfg(unix)]
 mod platform {
@@ -139,7 +219,7 @@ mod platform {
     use nix::sys::signal::{Signal, killpg};
     use nix::unistd::Pid;
 
-    pub(crate) fn apart(command: &mut Command) -> &mut Command {
+    pub(crate) fn in_own_group(command: &mut Command) -> &mut Command {
         command.process_group(0)
     }
 
@@ -152,11 +232,11 @@ mod platform {
     }
 
     fn signal(group: &Child, signal: Signal) {
-        // Fails only if it has ended, or may not be signalled; then it is waited for.
+        // This fails only if the group has no members, or if `execd` may not signal them.
         let _ = killpg(Pid::from_raw(group.id().cast_signed()), signal);
     }
 
-    /// As a shell has it.
+    /// The exit code; for a program that a signal ended, 128 plus the signal, as in a shell.
     pub(crate) fn code(status: ExitStatus) -> i32 {
         status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1)
     }
@@ -170,18 +250,18 @@ mod platform {
     use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
     use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
 
-    pub(crate) fn apart(command: &mut Command) -> &mut Command {
+    pub(crate) fn in_own_group(command: &mut Command) -> &mut Command {
         command.creation_flags(CREATE_NEW_PROCESS_GROUP)
     }
 
     pub(crate) fn ask_to_end(child: &Child) {
-        // SAFETY: it takes two numbers. Without a console it fails, and the end of the input is
-        // all that the program is told.
+        // SAFETY: the call takes two numbers. Without a console it fails; then the program gets only
+        // the end of its input.
         unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, child.id()) };
     }
 
     pub(crate) fn kill(child: &mut Child) {
-        // Fails only if it has ended.
+        // This fails only if the program has ended.
         let _ = child.kill();
     }
 

@@ -1,10 +1,14 @@
-//! Reports every new file in a folder, by listing it once a second: a polled source with state.
+//! A plugin that polls and keeps state: it lists a folder once a second and reports new files.
 //!
-//! `WEDR_PLUGIN_ID=demo cargo run --example poll -- FOLDER`, with an agent on the default pipe, or
-//! on the one named in `WEDR_PIPE_PATH`.
+//! ```sh
+//! wedr-dev-agent -- cargo run --example poll -- FOLDER
+//! ```
 //!
-//! The first event, `folder.start`, counts the files that are there already. From then on each new
-//! name becomes one `folder.new_file`. What came and went between two looks is not seen.
+//! Settings: the folder, as the argument or in `POLL_FOLDER`. The agent launches plugins without arguments.
+//!
+//! The first event, `folder_start`, has the number of `files` that exist. After that, each new file becomes
+//! one `folder_new_file` with `path` and `bytes`. The plugin does not see a file that appears and disappears
+//! between two lists.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -16,12 +20,13 @@ use serde_json::json;
 use wedr_plugin_sdk::{Error, EventSink, Metadata, Plugin, Result, Runner, SessionContext};
 
 fn main() -> Result<()> {
-    let (Some(folder), None) = (env::args_os().nth(1), env::args_os().nth(2)) else {
-        eprintln!("usage: poll FOLDER");
+    let argument = env::args_os().nth(1).or_else(|| env::var_os("POLL_FOLDER"));
+    let (Some(folder), None) = (argument, env::args_os().nth(2)) else {
+        eprintln!("usage: poll FOLDER, or set POLL_FOLDER");
         process::exit(2);
     };
     let folder = PathBuf::from(folder);
-    // The SDK never reads it: letting the environment say where telemetry goes is for examples.
+    // For wedr-dev-agent. The SDK itself never takes the pipe's path from the environment.
     let runner = env::var_os("WEDR_PIPE_PATH").into_iter().fold(Runner::new(), Runner::pipe_path);
     runner.run(NewFiles { metadata: wedr_plugin_sdk::metadata!("poll")?, folder, known: None })
 }
@@ -29,7 +34,7 @@ fn main() -> Result<()> {
 struct NewFiles {
     metadata: Metadata,
     folder: PathBuf,
-    /// The names at the last look, once there was one.
+    /// The names in the last list; `None` before the first list.
     known: Option<HashSet<OsString>>,
 }
 
@@ -40,7 +45,7 @@ impl Plugin for NewFiles {
 
     fn run(&mut self, sink: &EventSink, ctx: &SessionContext) -> Result<()> {
         while !ctx.is_shutting_down() {
-            self.look(sink)?;
+            self.report(sink)?;
             ctx.sleep(Duration::from_secs(1));
         }
         Ok(())
@@ -48,27 +53,27 @@ impl Plugin for NewFiles {
 }
 
 impl NewFiles {
-    fn look(&mut self, sink: &EventSink) -> Result<()> {
+    fn report(&mut self, sink: &EventSink) -> Result<()> {
         let found = self.list().map_err(|e| {
             let folder = self.folder.display();
-            Error::plugin(format!("cannot list {folder}: {e}; it must be there and readable"))
+            Error::plugin(format!("cannot list {folder}: {e}; it must exist and be readable"))
         })?;
         match &self.known {
             None => {
                 let folder = self.folder.to_string_lossy();
-                sink.emit("folder.start", json!({ "folder": folder, "files": found.len() }))?;
+                sink.emit("folder_start", json!({ "folder": folder, "files": found.len() }))?;
             }
             Some(known) => {
                 for name in found.difference(known) {
                     let path = self.folder.join(name);
-                    // It may be gone again by now.
+                    // The file may have been removed since.
                     let bytes = fs::metadata(&path).ok().map(|metadata| metadata.len());
                     let path = path.to_string_lossy();
-                    sink.emit("folder.new_file", json!({ "path": path, "bytes": bytes }))?;
+                    sink.emit("folder_new_file", json!({ "path": path, "bytes": bytes }))?;
                 }
             }
         }
-        // A name that is gone is forgotten: if it comes back, it is new.
+        // The plugin forgets removed files: a file that appears again is new.
         self.known = Some(found);
         Ok(())
     }
@@ -77,7 +82,7 @@ impl NewFiles {
         let mut names = HashSet::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            // If it is gone already, there is none.
+            // An entry that was removed since has no type.
             if entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 names.insert(entry.file_name());
             }

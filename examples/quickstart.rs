@@ -1,6 +1,9 @@
-//! The plugin of the front page against an agent in the same process, and what the agent sees.
+//! The plugin of the README against a test agent in the same process, and what this agent receives. No other
+//! agent is needed.
 //!
-//! `cargo run --example quickstart`; ends by itself after five events, or on Ctrl+C.
+//! `cargo run -p quickstart`
+//!
+//! Settings: none. The program ends after five events, or on Ctrl+C.
 
 use std::time::Duration;
 
@@ -38,17 +41,17 @@ fn plugin(agent: &TestAgent) -> Result<()> {
         })
 }
 
-/// Prints every message as it arrives, until the session has ended.
+/// Prints each message as it arrives, until the session has ended.
 fn watch(agent: &TestAgent) {
     let mut printed = 0;
-    let mut greeted = false;
+    let mut hello_printed = false;
     let ended = agent.wait_until(Duration::MAX, |sessions| {
         let Some(session) = sessions.first() else {
             return false;
         };
-        if let (Some(hello), false) = (&session.hello, greeted) {
+        if let (Some(hello), false) = (&session.hello, hello_printed) {
             println!("agent   hello from {} {}", hello.plugin_name, hello.plugin_version);
-            greeted = true;
+            hello_printed = true;
         }
         for received in &session.received[printed..] {
             match &received.message {
@@ -62,5 +65,5 @@ fn watch(agent: &TestAgent) {
         printed = session.received.len();
         session.end.is_some()
     });
-    assert!(ended, "it waits for as long as it takes");
+    assert!(ended, "the wait has no timeout");
 }

@@ -1,7 +1,12 @@
-//! The smallest plugin: one event a second, until it is told to stop.
+//! The smallest plugin: it sends one event a second until it is told to stop.
 //!
-//! `WEDR_PLUGIN_ID=demo cargo run --example tick`, with an agent on the default pipe, or on the
-//! one named in `WEDR_PIPE_PATH`.
+//! Run it under the dev agent, which sets its id and its pipe:
+//!
+//! ```sh
+//! wedr-dev-agent -- cargo run --example tick
+//! ```
+//!
+//! Settings: none.
 
 use std::time::Duration;
 
@@ -9,7 +14,7 @@ use wedr_plugin_sdk::{Result, Runner, metadata};
 
 fn main() -> Result<()> {
     let mut runner = Runner::new();
-    // The SDK never reads it: letting the environment say where telemetry goes is for examples.
+    // For wedr-dev-agent. The SDK itself never takes the pipe's path from the environment.
     runner = std::env::var_os("WEDR_PIPE_PATH").into_iter().fold(runner, Runner::pipe_path);
     runner.run_with(metadata!("tick")?, |sink, ctx| {
         while !ctx.is_shutting_down() {

@@ -1,16 +1,20 @@
-//! A plugin as a Windows service: one event a second, until the service manager stops it.
+//! A plugin as a Windows service: it sends one event a second until the service manager stops it.
 //!
-//! As administrator, once the program is where it is to stay:
+//! Copy the program to its final place. Then run as administrator, with the name of the agent's service instead
+//! of `AGENT`. The dependency makes Windows start the agent first and stop it last.
 //!
 //! ```bat
-//! sc create acme-tick binPath= C:\acme\windows_service.exe start= auto
+//! sc create acme-tick binPath= C:\acme\windows_service.exe start= auto depend= AGENT
 //! reg add HKLM\SYSTEM\CurrentControlSet\Services\acme-tick /v Environment /t REG_MULTI_SZ /d WEDR_PLUGIN_ID=demo
 //! sc failure acme-tick reset= 86400 actions= restart/5000/restart/60000
 //! sc failureflag acme-tick 1
 //! sc start acme-tick
 //! ```
 //!
-//! Started by hand it is a console program, and ends on Ctrl+C.
+//! Settings: the plugin's id, `WEDR_PLUGIN_ID` in the registry, as above.
+//!
+//! If you start the program in a console, it is a normal plugin and ends on Ctrl+C:
+//! `wedr-dev-agent -- cargo run --example windows_service`.
 
 #[cfg(windows)]
 fn main() -> std::process::ExitCode {
@@ -19,7 +23,7 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(windows))]
 fn main() -> std::process::ExitCode {
-    eprintln!("this example is for Windows; `systemd` is the same plugin under Linux");
+    eprintln!("this example runs only on Windows; `systemd` is the same plugin for Linux");
     std::process::ExitCode::FAILURE
 }
 
@@ -42,8 +46,8 @@ mod service {
     const NAME: &str = "acme-tick";
     /// `ERROR_FAILED_SERVICE_CONTROLLER_CONNECT`: the service manager did not start this process.
     const STARTED_BY_HAND: i32 = 1063;
-    /// More than connecting and the handshake take at most, and more than the drain.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    /// Longer than connecting with the handshake may take, and longer than the drain may take.
+    const WAIT_HINT: Duration = Duration::from_secs(20);
 
     define_windows_service!(service_main, run_as_service);
 
@@ -58,14 +62,14 @@ mod service {
     }
 
     fn run_as_service(_arguments: Vec<OsString>) {
-        // Console events are not for a service: one says that somebody has logged off.
+        // A service must ignore console events: one of them reports that a user has logged off.
         let runner = Runner::new().install_signal_handler(false);
         let shutdown = runner.shutdown_handle();
         let status = Arc::new(OnceLock::new());
         let to_report = Arc::clone(&status);
         let registered = register(NAME, move |control| match control {
             Control::Stop | Control::Preshutdown | Control::Shutdown => {
-                // Before anything else, so that no control follows: this closure is freed now.
+                // First, so that no further control arrives: then this closure can be freed.
                 if let Some(&status) = to_report.get() {
                     report(status, State::StopPending, 0);
                 }
@@ -75,7 +79,7 @@ mod service {
             Control::Interrogate => Reply::NoError,
             _ => Reply::NotImplemented,
         });
-        let status = *status.get_or_init(|| registered.expect("the name is this service's"));
+        let status = *status.get_or_init(|| registered.expect("NAME is this service's name"));
         report(status, State::StartPending, 0);
         let result = run(runner, || report(status, State::Running, 0));
         report(status, State::Stopped, exit_code(result));
@@ -85,7 +89,7 @@ mod service {
         let (controls_accepted, wait_hint) = match current_state {
             State::Running => (Accept::STOP | Accept::PRESHUTDOWN, Duration::ZERO),
             State::Stopped => (Accept::empty(), Duration::ZERO),
-            _ => (Accept::empty(), PATIENCE),
+            _ => (Accept::empty(), WAIT_HINT),
         };
         let status = ServiceStatus {
             service_type: ServiceType::OWN_PROCESS,
@@ -99,26 +103,26 @@ mod service {
             wait_hint,
             process_id: None,
         };
-        service.set_service_status(status).expect("the status is a valid one");
+        service.set_service_status(status).expect("the status is valid");
     }
 
-    /// The plugin; says when its session stands.
+    /// Runs the plugin, and calls `in_session` when its session has begun.
     fn run(mut runner: Runner, in_session: impl FnOnce()) -> Result<()> {
         runner = std::env::var_os("WEDR_PIPE_PATH").into_iter().fold(runner, Runner::pipe_path);
         runner.run_with(metadata!("acme-tick")?, |sink, ctx| {
             in_session();
             while !ctx.is_shutting_down() {
-                sink.emit("acme.tick", serde_json::json!({ "alive": true }))?;
+                sink.emit("acme_tick", serde_json::json!({ "alive": true }))?;
                 ctx.sleep(Duration::from_secs(1));
             }
             Ok(())
         })
     }
 
-    /// 2 if somebody has to mend something before it can run, 1 if starting it again may help.
+    /// 2 if a restart cannot succeed, 1 if it may succeed.
     fn exit_code(result: Result<()>) -> u8 {
         let Err(error) = result else { return 0 };
-        // Nobody sees it of a service: write it to the log that yours has.
+        // Windows discards a service's standard error: write the error to your own log.
         eprintln!("{error:?}");
         if error.is_permanent() { 2 } else { 1 }
     }

@@ -6,43 +6,53 @@ use crate::wire::frame;
 /// The most bytes gathered before they are written.
 const BATCH: usize = 64 << 10;
 
-/// Whole frames of events, and how much of them is written. Memory stays at [`BATCH`] bytes and
-/// one tail.
+/// Whole frames of events, and how much of them is written. It holds at most [`BATCH`] bytes and the
+/// buffer of one tail.
 pub(crate) struct Batch {
-    /// Frames one after another; of the last, the tail may be in `overhang`.
+    /// Frames, one after another. The tail of the last one may be in `unbatched`.
     bytes: Vec<u8>,
-    /// A tail that would not fit, and is not copied.
-    overhang: Option<EventTail>,
+    /// The buffer of a tail that did not fit and is not copied; empty if there is none.
+    unbatched: Vec<u8>,
+    /// The lane that this buffer goes back to.
+    home: u8,
     events: u64,
     written: usize,
 }
 
 impl Batch {
     pub(crate) fn new() -> Self {
-        Self { bytes: Vec::with_capacity(BATCH), overhang: None, events: 0, written: 0 }
+        Self {
+            bytes: Vec::with_capacity(BATCH),
+            unbatched: Vec::new(),
+            home: 0,
+            events: 0,
+            written: 0,
+        }
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.overhang.is_some() || self.bytes.len() + INLINE_FRAME > BATCH
+        !self.unbatched.is_empty() || self.bytes.len() + INLINE_FRAME > BATCH
     }
 
-    /// Adds an event; the batch must not be full.
-    pub(crate) fn push(&mut self, seq: u64, tail: EventTail) {
+    /// Adds an event. The batch must not be full. If the tail does not fit, this takes its buffer.
+    pub(crate) fn push(&mut self, seq: u64, tail: &mut EventTail) {
         let length = tail.as_bytes().len();
         put_head(&mut self.bytes, seq, length);
-        if self.bytes.len() + length <= BATCH {
-            self.bytes.extend_from_slice(tail.as_bytes());
-        } else {
-            self.overhang = Some(tail);
+        match tail {
+            EventTail::Long { bytes, home } if self.bytes.len() + length > BATCH => {
+                self.unbatched = std::mem::take(bytes);
+                self.home = *home;
+            }
+            _ => self.bytes.extend_from_slice(tail.as_bytes()),
         }
         self.events += 1;
     }
 
-    /// What is to be written next; empty once all is.
+    /// The bytes to write next; empty when everything is written.
     pub(crate) fn rest(&self) -> &[u8] {
         match self.bytes.get(self.written..) {
             Some(rest) if !rest.is_empty() => rest,
-            _ => &self.overhang()[self.written - self.bytes.len()..],
+            _ => &self.unbatched[self.written - self.bytes.len()..],
         }
     }
 
@@ -51,7 +61,7 @@ impl Batch {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() + self.overhang().len()
+        self.bytes.len() + self.unbatched.len()
     }
 
     /// The events whose frames are written whole.
@@ -63,25 +73,24 @@ impl Batch {
         }
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Empties the batch. Returns the buffer of a tail that was not copied, and the lane that it goes
+    /// back to.
+    pub(crate) fn clear(&mut self) -> Option<(u8, Vec<u8>)> {
         self.bytes.clear();
-        self.overhang = None;
         self.events = 0;
         self.written = 0;
-    }
-
-    fn overhang(&self) -> &[u8] {
-        self.overhang.as_ref().map_or(&[], EventTail::as_bytes)
+        let buffer = std::mem::take(&mut self.unbatched);
+        (buffer.capacity() > 0).then_some((self.home, buffer))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::MAX_BODY;
+    use crate::wire::MAX_CONTENT;
 
     fn tail(bytes: usize) -> EventTail {
-        EventTail::encode("k", 1, &"x".repeat(bytes), MAX_BODY).unwrap()
+        EventTail::encode("k", 1, &"x".repeat(bytes), MAX_CONTENT).unwrap()
     }
 
     /// Fills a batch and writes it `step` bytes at a time; returns its frames and, for each step,
@@ -90,7 +99,7 @@ mod tests {
         let mut batch = Batch::new();
         for (seq, size) in sizes.iter().enumerate() {
             assert!(!batch.is_full());
-            batch.push(seq as u64, tail(*size));
+            batch.push(seq as u64, &mut tail(*size));
         }
         let (mut out, mut counts) = (Vec::new(), vec![batch.events_written()]);
         while !batch.rest().is_empty() {
@@ -105,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_the_same_bytes_however_it_is_written() {
+    fn batch_is_the_same_bytes_however_it_is_written() {
         let sizes = [10, 0, 300, 40_000, 700_000];
         let (whole, _) = written(&sizes, usize::MAX);
         let (pieces, counts) = written(&sizes, 7919);
@@ -118,13 +127,13 @@ mod tests {
     fn memory_stays_within_the_batch() {
         let mut batch = Batch::new();
         for size in [60_000, 1_000_000] {
-            batch.push(0, tail(size));
+            batch.push(0, &mut tail(size));
         }
         assert!(batch.is_full());
         batch.clear();
         let mut seq = 0;
         while !batch.is_full() {
-            batch.push(seq, tail(150));
+            batch.push(seq, &mut tail(150));
             seq += 1;
         }
         assert!(batch.len() > BATCH - 2 * INLINE_FRAME);

@@ -1,4 +1,4 @@
-//! A point in time to be done by, or none.
+//! Deadlines, and waiting until one.
 
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,9 @@ impl Deadline {
         self.0.is_some_and(|at| at <= now)
     }
 
-    /// Waits for `condvar`, once, and says whether the deadline passed instead.
+    /// Waits for `condvar` once. Returns true if the deadline passed instead.
     pub(crate) fn wait<T>(self, condvar: &Condvar, guard: &mut MutexGuard<'_, T>) -> bool {
+        let _waits = waits::Mark::set();
         match self.0 {
             None => {
                 condvar.wait(guard);
@@ -50,18 +51,70 @@ impl Deadline {
     }
 }
 
+/// Whether the calling thread is inside [`Deadline::wait`].
+///
+/// The first time that a thread waits, `parking_lot` allocates while it holds its locks. An allocator
+/// hook that emits at that moment must not get to those locks.
+pub(crate) fn is_waiting() -> bool {
+    waits::are_in_progress()
+}
+
+#[cfg(not(all(test, wedr_loom)))]
+mod waits {
+    use std::cell::Cell;
+
+    thread_local! {
+        static WAITS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub(super) struct Mark;
+
+    impl Mark {
+        pub(super) fn set() -> Self {
+            let _ = WAITS.try_with(|waits| waits.set(true));
+            Self
+        }
+    }
+
+    impl Drop for Mark {
+        fn drop(&mut self) {
+            let _ = WAITS.try_with(|waits| waits.set(false));
+        }
+    }
+
+    pub(super) fn are_in_progress() -> bool {
+        WAITS.try_with(Cell::get).unwrap_or(false)
+    }
+}
+
+/// The models have no allocator hooks, and their threads share what is local to a thread.
+#[cfg(all(test, wedr_loom))]
+mod waits {
+    pub(super) struct Mark;
+
+    impl Mark {
+        pub(super) fn set() -> Self {
+            Self
+        }
+    }
+
+    pub(super) fn are_in_progress() -> bool {
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_span_too_long_for_the_clock_never_ends() {
+    fn span_too_long_for_the_clock_never_ends() {
         assert_eq!(Deadline::after(Duration::MAX), Deadline::NEVER);
         assert!(!Deadline::NEVER.has_passed());
     }
 
     #[test]
-    fn the_earlier_of_two_wins_and_never_loses() {
+    fn earlier_of_two_wins_and_never_loses() {
         let now = Instant::now();
         let (soon, late) =
             (Deadline::since(now, Duration::ZERO), Deadline::since(now, Duration::from_secs(9)));

@@ -1,5 +1,5 @@
-//! The way in for the fuzz targets in `fuzz/`: what reads bytes from the agent. Built under
-//! `cfg(fuzzing)` alone, which `cargo fuzz` sets.
+//! Entry points for the fuzz targets in `fuzz/`: the code that reads bytes from the agent. Built under
+//! `cfg(fuzzing)` alone, which `cargo fuzz` sets. `.ci/run` checks that the targets compile.
 
 use std::time::Duration;
 
@@ -7,41 +7,41 @@ use crate::error::Result;
 use crate::handshake;
 use crate::wire::frame::FrameReader;
 
-/// Takes the frames out of `pieces`; returns their bodies, and what is wrong with what follows.
-pub fn bodies<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<String>) {
+/// Reads the frames in `pieces`. Returns their contents, and the error in the bytes after them.
+pub fn contents<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<String>) {
     let mut reader = FrameReader::default();
-    let mut bodies = Vec::new();
+    let mut contents = Vec::new();
     for piece in pieces {
         reader.feed(piece);
         loop {
-            match reader.next_body() {
-                Ok(Some(body)) => bodies.push(body.to_vec()),
+            match reader.next_content() {
+                Ok(Some(content)) => contents.push(content.to_vec()),
                 Ok(None) => break,
-                Err(bad) => return (bodies, Some(bad.to_string())),
+                Err(bad) => return (contents, Some(bad.to_string())),
             }
         }
     }
-    (bodies, None)
+    (contents, None)
 }
 
-/// What a session is told by the agent's answer.
+/// The parameters of a session from the agent's answer.
 #[derive(Debug)]
 pub struct Answer {
-    /// In the agent's words.
+    /// As the agent wrote it.
     pub session_id: String,
-    /// Bytes of an event's body.
-    pub max_body: usize,
-    /// How often to say "alive".
+    /// Bytes of an event's content.
+    pub max_content: usize,
+    /// The interval of the heartbeats.
     pub heartbeat: Duration,
 }
 
-/// Reads the body of the agent's answer to hello.
+/// Reads the content of the agent's answer to hello.
 ///
 /// # Errors
 ///
-/// If it is a refusal, or no answer.
-pub fn answer(body: &[u8]) -> Result<Answer> {
-    let terms = handshake::terms(body)?;
-    let (max_body, heartbeat) = (terms.max_body, terms.heartbeat);
-    Ok(Answer { session_id: terms.session_id, max_body, heartbeat })
+/// Fails if the content is a refusal, or not an answer.
+pub fn answer(content: &[u8]) -> Result<Answer> {
+    let params = handshake::params(content)?;
+    let (max_content, heartbeat) = (params.max_content, params.heartbeat);
+    Ok(Answer { session_id: params.session_id, max_content, heartbeat })
 }

@@ -8,41 +8,49 @@ use crate::metadata::Metadata;
 use crate::shutdown::Shutdown;
 use crate::transport::{Arrival, Pipe, Read};
 use crate::wire::frame::{FrameReader, PREFIX};
-use crate::wire::message::{AgentMessage, HelloAck, PluginMessage, from_body, to_frame};
-use crate::wire::{DEFAULT_HEARTBEAT_SEC, MAX_BODY};
+use crate::wire::message::{AgentMessage, HelloAck, PluginMessage, from_content, to_frame};
+use crate::wire::{DEFAULT_HEARTBEAT_SEC, MAX_CONTENT};
 
-/// How often the handshake looks whether the shutdown was asked for.
+/// How often the handshake checks for the shutdown.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// What the agent said of the session, checked.
+/// The parameters of the session from the agent's answer, checked.
 #[derive(Debug)]
-pub(crate) struct Terms {
+pub(crate) struct SessionParams {
     pub(crate) session_id: String,
     pub(crate) server_version: String,
-    /// Bytes of an event's body.
-    pub(crate) max_body: usize,
+    /// Bytes of an event's content.
+    pub(crate) max_content: usize,
     pub(crate) heartbeat: Duration,
 }
 
-/// The frame of hello, if it is one that the wire can carry.
+/// The frame of hello, if the wire can carry it.
 pub(crate) fn hello(metadata: &Metadata) -> Result<Vec<u8>> {
     if metadata.plugin_id.is_empty() {
         let nameless =
             "the metadata's plugin_id is empty; give the id the plugin is enrolled under";
         return Err(Error::InvalidConfig(nameless.into()));
     }
-    let frame = to_frame(&PluginMessage::hello(metadata));
-    let body = frame.len() - PREFIX;
-    if body > MAX_BODY {
+    let id = &metadata.plugin_id;
+    if id.trim() != id || id.contains(char::is_control) {
         return Err(Error::InvalidConfig(format!(
-            "hello takes {body} bytes and the wire carries {MAX_BODY}: shorten the metadata's \
+            "the plugin_id {id:?} has white space around it or a control character in it, and no \
+             plugin is enrolled under such an id; remove these characters from the metadata or \
+             from WEDR_PLUGIN_ID"
+        )));
+    }
+    let frame = to_frame(&PluginMessage::hello(metadata));
+    let content = frame.len() - PREFIX;
+    if content > MAX_CONTENT {
+        return Err(Error::InvalidConfig(format!(
+            "hello takes {content} bytes and the wire carries {MAX_CONTENT}: shorten the metadata's \
              plugin_id, plugin_version or plugin_name"
         )));
     }
     Ok(frame)
 }
 
-/// Patience before there is a session: until `deadline`, in slices in which a shutdown is seen.
+/// Waits before the session: until `deadline`, in slices, after each of which a shutdown is seen.
 pub(crate) fn until(shutdown: &Shutdown, deadline: Deadline) -> impl FnMut() -> Option<Deadline> {
     move || {
         let over = shutdown.is_requested() || deadline.has_passed();
@@ -50,20 +58,20 @@ pub(crate) fn until(shutdown: &Shutdown, deadline: Deadline) -> impl FnMut() -> 
     }
 }
 
-/// Says hello and reads the answer. `None` if the shutdown was asked for meanwhile.
+/// Sends hello and reads the answer. `None` if the shutdown was requested meanwhile.
 pub(crate) fn shake_hands(
     pipe: &mut Pipe,
     hello: &[u8],
     timeout: Duration,
     shutdown: &Shutdown,
-) -> Result<Option<Terms>> {
+) -> Result<Option<SessionParams>> {
     let deadline = Deadline::after(timeout);
-    let patience = &mut until(shutdown, deadline);
-    // An agent that refuses without reading hello leaves its reason all the same.
+    let next_deadline = &mut until(shutdown, deadline);
+    // An agent that refuses without reading hello has left its reason in the pipe.
     pipe.on_arrival(Arrival::EndsWrite);
     let mut rest = hello;
     while !rest.is_empty() {
-        match pipe.write(rest, patience) {
+        match pipe.write(rest, next_deadline) {
             Ok(written @ 1..) => rest = &rest[written..],
             Ok(_) | Err(_) => break,
         }
@@ -71,22 +79,22 @@ pub(crate) fn shake_hands(
     let mut answer = FrameReader::default();
     let mut chunk = [0; 4096];
     loop {
-        match pipe.read(&mut chunk, patience) {
+        match pipe.read(&mut chunk, next_deadline) {
             Ok(Read::Bytes(n)) => answer.feed(&chunk[..n]),
             Ok(Read::NotYet | Read::Closed) | Err(_) if shutdown.is_requested() => return Ok(None),
             Ok(Read::NotYet) => return Err(Error::HandshakeTimeout(timeout)),
             Ok(Read::Closed) | Err(_) => return Err(Error::HandshakeClosed),
         }
-        match answer.next_body() {
-            // What comes after the first answer is nobody's business.
-            Ok(Some(body)) => {
-                let terms = terms(body)?;
+        match answer.next_content() {
+            // Bytes after the first answer have no meaning.
+            Ok(Some(content)) => {
+                let params = params(content)?;
                 if !rest.is_empty() {
                     let early = "it acknowledged hello before it had read it";
                     return Err(Error::Protocol(early.into()));
                 }
-                pipe.on_arrival(Arrival::IsThrownAway);
-                return Ok(Some(terms));
+                pipe.on_arrival(Arrival::IsDiscarded);
+                return Ok(Some(params));
             }
             Ok(None) => {}
             Err(bad) => return Err(Error::Protocol(format!("it sent {bad}"))),
@@ -94,9 +102,9 @@ pub(crate) fn shake_hands(
     }
 }
 
-/// What the agent's answer says.
-pub(crate) fn terms(body: &[u8]) -> Result<Terms> {
-    match from_body(body) {
+/// Interprets the agent's answer.
+pub(crate) fn params(content: &[u8]) -> Result<SessionParams> {
+    match from_content(content) {
         Ok(AgentMessage::HelloAck(ack)) => Ok(ack.into()),
         Ok(AgentMessage::Reject { reason }) => {
             Err(Error::Rejected { reason: RejectReason::from_wire(reason) })
@@ -108,14 +116,14 @@ pub(crate) fn terms(body: &[u8]) -> Result<Terms> {
     }
 }
 
-impl From<HelloAck> for Terms {
+impl From<HelloAck> for SessionParams {
     fn from(ack: HelloAck) -> Self {
         let heartbeat = match ack.heartbeat_sec {
             0 => DEFAULT_HEARTBEAT_SEC,
             seconds => seconds,
         };
         Self {
-            max_body: ack.max_body(),
+            max_content: ack.max_content(),
             session_id: ack.session_id,
             server_version: ack.server_version,
             heartbeat: Duration::from_secs(heartbeat),
@@ -128,21 +136,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_ack_leaves_out_has_a_default() {
-        let terms = terms(br#"{"type":"hello_ack","session_id":"s","extra":[1]}"#).unwrap();
-        assert_eq!((terms.max_body, terms.heartbeat.as_secs()), (1 << 20, 30));
-        assert_eq!(terms.server_version, "unknown");
+    fn missing_fields_of_an_ack_have_defaults() {
+        let params = params(br#"{"type":"hello_ack","session_id":"s","extra":[1]}"#).unwrap();
+        assert_eq!((params.max_content, params.heartbeat.as_secs()), (1 << 20, 30));
+        assert_eq!(params.server_version, "unknown");
     }
 
     #[test]
-    fn limits_are_taken_down_to_what_the_wire_carries() {
+    fn limits_are_lowered_to_those_of_the_wire() {
         let limit = |n: u64| {
             let ack = format!(
                 r#"{{"type":"hello_ack","session_id":"s","max_payload_bytes":{n},"heartbeat_sec":0}}"#
             );
-            let terms = terms(ack.as_bytes()).unwrap();
-            assert_eq!(terms.heartbeat.as_secs(), 30);
-            terms.max_body
+            let params = params(ack.as_bytes()).unwrap();
+            assert_eq!(params.heartbeat.as_secs(), 30);
+            params.max_content
         };
         assert_eq!(
             [0, 10, 1 << 20, 4 << 30, u64::MAX].map(limit),
@@ -151,8 +159,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_protocol_is_said_to_be_that() {
-        for body in [
+    fn violations_of_the_protocol_are_named() {
+        for content in [
             &b"null"[..],
             b"{}",
             b"\xff",
@@ -164,7 +172,7 @@ mod tests {
             br#"{"type":"hello_ack","session_id":"s"} {}"#,
             "[".repeat(100_000).as_bytes(),
         ] {
-            assert!(matches!(terms(body), Err(Error::Protocol(_))), "{body:?}");
+            assert!(matches!(params(content), Err(Error::Protocol(_))), "{content:?}");
         }
     }
 }

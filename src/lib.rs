@@ -13,53 +13,55 @@
 //! }
 //! ```
 //!
+//! A kind is any text, but rules of the released agent match only kinds without a dot, such as
+//! `acme_tick`.
+//!
 //! # What you write
 //!
-//! One function that produces events: a closure for [`run_with`], or a type that implements
-//! [`Plugin`] for [`run`]. Options are set on a [`Runner`]. The [`EventSink`] that it gets may be
-//! cloned into any callback or thread; the [`SessionContext`] says when to stop.
+//! You write one function that produces events, the *body*: a closure for [`run_with`], or a type that
+//! implements [`Plugin`] for [`run`]. Options are set on a [`Runner`]. You may clone the [`EventSink`] into
+//! any callback or thread. The [`SessionContext`] tells the body when to stop.
 //!
-//! # What happens to it
+//! # What the SDK does
 //!
-//! `emit` serialises the event in the caller's thread, queues it, and does not wait for the pipe.
-//! One thread of the SDK's own writes what is queued to the agent, in batches, with heartbeats
-//! between. An event for which `emit` returned `Ok` is handed to the operating system before the
-//! session's goodbye, or counted as undelivered; there is no third way.
+//! `emit` serialises the event in the caller's thread and queues it. It does not wait for the pipe. One
+//! thread of the SDK writes the queued events to the agent in batches, and sends heartbeats in between. If
+//! `emit` returned `Ok`, the SDK hands the event to the operating system before the session's goodbye, or
+//! counts it as undelivered.
 //!
-//! # When it goes wrong
+//! # What happens on failures
 //!
-//! You get an [`Error`] that says what failed, where, and what to do. Return it from `main`, which
-//! prints just that.
+//! You get an [`Error`] that says what failed, where, and what to do about it. If you return it from `main`,
+//! Rust prints that text.
 //!
-//! | what | then |
+//! | event | effect |
 //! | --- | --- |
 //! | the agent does not run, or refuses the plugin | `run` fails at once: [`Error::Connect`], [`Error::Rejected`]; the body does not run |
-//! | the agent reads slowly | once the queue is full `emit` waits, or fails if it may not ([`Overflow`], [`EventBuilder::try_emit`], [`EventBuilder::emit_timeout`]) |
-//! | an event is too large, too deep or no JSON | that `emit` fails, and nothing else |
-//! | Ctrl+C, SIGTERM, SIGHUP, a [`ShutdownHandle`], or the body returns | what is queued is sent, within [`Runner::drain_timeout`], then goodbye; `run` returns `Ok` |
-//! | time runs out before everything is sent | `run` fails: [`Error::Undelivered`] |
+//! | the agent reads slowly | when the queue is full, `emit` blocks, or fails if it may not block ([`Overflow`], [`EventBuilder::try_emit`], [`EventBuilder::emit_timeout`]) |
+//! | an event is too large, nested too deep or not valid JSON | that `emit` fails; later events are not affected |
+//! | Ctrl+C, SIGTERM, SIGHUP, a [`ShutdownHandle`], or the body returns | the SDK sends the queued events within [`Runner::drain_timeout`], then goodbye; `run` returns `Ok` |
+//! | the time expires before everything is sent | `run` fails: [`Error::Undelivered`] |
 //! | the agent goes away | `emit` fails, the session shuts down, and `run` fails ([`Error::is_disconnected`]): exit, and let the supervisor start the process again |
-//! | the body panics | as if it had returned; then the panic goes on |
+//! | the body panics | as if it had returned; then the panic continues |
 //!
-//! Nothing is retried and nothing reconnects. Two things lose what is queued, since they leave no
-//! time to send it: the end of the process during a session, and a fork after its start. See
-//! [`Runner::run_with`].
+//! The SDK does not retry and does not reconnect. If the process ends during a session, the queued events are
+//! lost. A fork during a session is not supported. See [`Runner::run_with`].
 //!
 //! # Features
 //!
 //! - `test-util` (off by default): `testing`, an agent in your test's own process.
-//! - `dev-agent` (off by default): the binary `wedr-dev-agent`, an agent to develop against; brings
-//!   `test-util` and what a terminal program needs.
+//! - `dev-agent` (off by default): the binary `wedr-dev-agent`, an agent to develop plugins against. It
+//!   includes `test-util` and adds the dependencies of a terminal program.
 //!
 //! # Guides
 //!
-//! In the [repository](https://github.com/wazabiedr/wedr-plugin-sdk), under `docs`: your first
-//! plugin in ten minutes, testing it, callbacks that must not wait, deploying, coming from the
-//! mutex-based SDK, and every error with its cause and remedy.
+//! The guides are in the [repository](https://github.com/wazabiedr/wedr-plugin-sdk), under `docs`: your first
+//! plugin, testing, callbacks that must not block, tuning, under the real agent, deploying, errors.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batch;
+mod clock;
 mod deadline;
 #[cfg(feature = "dev-agent")]
 #[doc(hidden)]
@@ -69,6 +71,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handshake;
+mod loss_log;
 mod metadata;
 mod queue;
 mod runner;

@@ -1,11 +1,11 @@
-//! Who a plugin says it is.
+//! The identity of a plugin.
 
 use crate::error::{Error, Result};
 
-/// The environment variable that the agent launches plugins with.
+/// The environment variable in which the agent passes the plugin's id.
 const ID_VARIABLE: &str = "WEDR_PLUGIN_ID";
 
-/// Who a plugin says it is, in hello.
+/// The plugin's identity, which hello carries.
 ///
 /// # Examples
 ///
@@ -15,16 +15,17 @@ const ID_VARIABLE: &str = "WEDR_PLUGIN_ID";
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Metadata {
-    /// The id that the plugin is enrolled under.
+    /// The id that the plugin is enrolled under, without white space around it and without control
+    /// characters.
     pub plugin_id: String,
     /// The plugin's own version.
     pub plugin_version: String,
-    /// The plugin's name, for people.
+    /// The plugin's name, for people. The agent's records have the name from the enrolment instead.
     pub plugin_name: String,
 }
 
 impl Metadata {
-    /// Names everything outright.
+    /// Takes all three texts from the caller.
     pub fn new(
         plugin_id: impl Into<String>,
         plugin_version: impl Into<String>,
@@ -43,7 +44,8 @@ impl Metadata {
     /// # Errors
     ///
     /// [`Error::MissingPluginId`] if the variable is unset or empty, [`Error::InvalidConfig`] if
-    /// it is not UTF-8.
+    /// it is not UTF-8. `run` checks the id itself: it is `InvalidConfig` with white space around it
+    /// (such as the line break of a file) or with a control character.
     ///
     /// # Examples
     ///

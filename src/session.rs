@@ -1,4 +1,4 @@
-//! A running session, as its body sees it, and its end on every way out.
+//! A running session as its body sees it, and its end on every exit path.
 
 use std::any::Any;
 use std::fmt;
@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::handshake::Terms;
+use crate::handshake::SessionParams;
 use crate::queue::Queue;
 use crate::shutdown::{Shutdown, ShutdownHandle};
+use crate::signals::Membership;
 use crate::sink::EventSink;
 use crate::stats::Stats;
 use crate::sync::Arc;
 use crate::writer::{Finish, Writer};
 
-/// What a plugin's body may ask of its session. Cheap to clone, for any thread.
+/// The session, for the plugin's body. It is cheap to clone, and any thread may use it.
 ///
 /// # Examples
 ///
@@ -27,7 +28,7 @@ use crate::writer::{Finish, Writer};
 ///
 /// fn body(sink: &EventSink, ctx: &SessionContext) -> Result<()> {
 ///     while !ctx.is_shutting_down() {
-///         sink.emit("acme.tick", serde_json::json!({ "session": ctx.session_id() }))?;
+///         sink.emit("acme_tick", serde_json::json!({ "session": ctx.session_id() }))?;
 ///         ctx.sleep(Duration::from_secs(10));
 ///     }
 ///     Ok(())
@@ -36,22 +37,23 @@ use crate::writer::{Finish, Writer};
 #[derive(Clone)]
 pub struct SessionContext {
     shutdown: Arc<Shutdown>,
-    terms: Arc<Terms>,
+    params: Arc<SessionParams>,
 }
 
 impl SessionContext {
-    pub(crate) fn new(shutdown: Arc<Shutdown>, terms: Terms) -> Self {
-        Self { shutdown, terms: Arc::new(terms) }
+    pub(crate) fn new(shutdown: Arc<Shutdown>, params: SessionParams) -> Self {
+        Self { shutdown, params: Arc::new(params) }
     }
 
-    /// Says whether the session is shutting down: a signal came, a [`ShutdownHandle`] was used,
-    /// the pipe was lost, or the body has returned.
+    /// Whether the session is shutting down: a signal came, a [`ShutdownHandle`] was used, the pipe was
+    /// lost, or the body has returned.
     #[inline]
     pub fn is_shutting_down(&self) -> bool {
         self.shutdown.is_requested()
     }
 
-    /// Parks until the session is shutting down: for a body whose events come from callbacks.
+    /// Parks the calling thread until the session is shutting down. For a body whose events come from
+    /// callbacks.
     ///
     /// # Examples
     ///
@@ -61,8 +63,8 @@ impl SessionContext {
     /// fn body(sink: &EventSink, ctx: &SessionContext) -> Result<()> {
     ///     let sink = sink.clone();
     ///     register(move |path| {
-    ///         // After the shutdown it fails, and that is all.
-    ///         let _ = sink.event("acme.open").try_emit(path);
+    ///         // After the shutdown it fails; ignore that.
+    ///         let _ = sink.event("acme_open").try_emit(path);
     ///     });
     ///     ctx.wait_for_shutdown();
     ///     Ok(())
@@ -94,7 +96,7 @@ impl SessionContext {
     /// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
     /// runner.run_with(wedr_plugin_sdk::Metadata::new("acme", "1", "Acme"), |_sink, ctx| {
     ///     let handle = ctx.shutdown_handle();
-    ///     // A worker that cannot go on ends the session for all.
+    ///     // A worker that fails ends the session for all.
     ///     std::thread::spawn(move || handle.shutdown());
     ///     ctx.wait_for_shutdown();
     ///     Ok(())
@@ -105,21 +107,21 @@ impl SessionContext {
         ShutdownHandle::new(Arc::clone(&self.shutdown))
     }
 
-    /// The session's id, in the agent's words: escape it before you print it to a terminal.
+    /// The session's id. The text is the agent's: escape it before you print it to a terminal.
     pub fn session_id(&self) -> &str {
-        &self.terms.session_id
+        &self.params.session_id
     }
 
-    /// The agent's version, in its words: escape it before you print it to a terminal. `unknown`
-    /// if it did not say.
+    /// The agent's version, or `unknown`. The text is the agent's: escape it before you print it to a
+    /// terminal.
     pub fn server_version(&self) -> &str {
-        &self.terms.server_version
+        &self.params.server_version
     }
 
-    /// The largest event in bytes: its frame without the length prefix, counted with 20 digits of
-    /// `seq`; at most 1 MiB.
+    /// The size limit of an event in bytes, at most 1 MiB. It applies to the whole content of the frame,
+    /// with `seq` counted as 20 digits.
     pub fn max_payload_bytes(&self) -> usize {
-        self.terms.max_body
+        self.params.max_content
     }
 }
 
@@ -153,16 +155,25 @@ impl fmt::Debug for SessionContext {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionReport {
-    /// The session's id, in the agent's words: escape it before you print it to a terminal.
+    /// The session's id. The text is the agent's: escape it before you print it to a terminal.
     pub session_id: String,
-    /// What ended it.
+    /// What ended the session.
     pub cause: CloseCause,
-    /// Its accounts; nothing is queued any more.
+    /// The final counters. No event is queued any more.
     pub stats: Stats,
-    /// From the shutdown until everything was sent, goodbye included, or given up.
+    /// The time from the shutdown until the goodbye was sent or the SDK gave up.
     pub drained_in: Duration,
-    /// The agent closed the pipe after goodbye: it consumed everything. (On Windows: it closed
-    /// the pipe, which is as much as can be seen.)
+    /// Whether the whole goodbye was handed to the operating system. If it is false,
+    /// [`undelivered`](Stats::undelivered) is 0 and the pipe was not lost, then every event was sent, and
+    /// the drain timeout expired before the goodbye.
+    pub goodbye_sent: bool,
+    /// Whether the agent closed the pipe after the goodbye and had read everything by then. It does not
+    /// tell whether the agent stored everything.
+    ///
+    /// It is false if that is not certain: the agent did not close in time; it closed, or shut both
+    /// directions, with bytes unread; or the operating system does not tell what is unread (Unix systems
+    /// other than Linux, and Linux before 4.12). On Windows it means only that the agent closed the pipe
+    /// after the goodbye.
     pub confirmed: bool,
 }
 
@@ -183,9 +194,9 @@ pub struct SessionReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseCause {
-    /// The body returned of its own accord.
+    /// The body returned by itself.
     BodyReturned,
-    /// A signal or a [`ShutdownHandle`] asked for it.
+    /// A signal came, or a [`ShutdownHandle`] was used.
     ShutdownRequested,
     /// The agent went away, or dropped the session.
     PipeLost,
@@ -195,7 +206,7 @@ pub enum CloseCause {
 
 pub(crate) type OnClose = Box<dyn FnOnce(&SessionReport) + Send>;
 
-/// A session whose writer runs. [`Session::run`] ends it.
+/// A session with a running writer. [`Session::run`] ends it.
 pub(crate) struct Session {
     sink: EventSink,
     queue: Arc<Queue>,
@@ -216,21 +227,23 @@ impl Session {
         Ok(Self { sink: EventSink::new(Arc::clone(&queue)), queue, ctx, writer })
     }
 
-    /// Runs the body, and ends the session whichever way the body ends.
-    pub(crate) fn run<F>(self, body: F, on_close: Option<OnClose>) -> Result<()>
+    /// Runs the body, and ends the session however the body ends.
+    pub(crate) fn run<F>(
+        self,
+        body: F,
+        on_close: Option<OnClose>,
+        membership: &Membership,
+    ) -> Result<()>
     where
         F: FnOnce(&EventSink, &SessionContext) -> Result<()>,
     {
         let Self { sink, queue, ctx, writer } = self;
         let shutdown = &ctx.shutdown;
-        let already_over = shutdown.is_requested();
-        shutdown.set_body_running(!already_over);
-        let outcome = if already_over {
+        let outcome = if shutdown.is_requested() {
             Ok(Ok(()))
         } else {
-            catch_unwind(AssertUnwindSafe(|| body(&sink, &ctx)))
+            membership.run_plugin_code(|| catch_unwind(AssertUnwindSafe(|| body(&sink, &ctx))))
         };
-        shutdown.set_body_running(false);
         let was_requested = shutdown.is_requested();
         shutdown.request();
         let finished = writer.join();
@@ -250,23 +263,20 @@ impl Session {
                 cause,
                 stats: queue.stats(),
                 drained_in: finish.map_or(Duration::ZERO, |f| f.drained_in),
+                goodbye_sent: finish.is_some_and(|f| f.goodbye_sent),
                 confirmed: finish.is_some_and(|f| f.confirmed),
             };
-            // The plugin's code as well: a further signal ends the process if it hangs.
-            shutdown.set_body_running(true);
-            let closed = catch_unwind(AssertUnwindSafe(|| on_close(&report)));
-            shutdown.set_body_running(false);
-            closed
+            membership.run_plugin_code(|| catch_unwind(AssertUnwindSafe(|| on_close(&report))))
         });
-        // The body's panic says most; then the writer's, which is a defect of this crate.
+        // A panic of the body comes first, then one of the writer, which is a defect of this crate.
         let result = unless_panicked(outcome);
         unless_panicked(finished);
         unless_panicked(closed.unwrap_or(Ok(())));
-        verdict(result, &queue)
+        session_result(result, &queue)
     }
 }
 
-fn verdict(body: Result<()>, queue: &Queue) -> Result<()> {
+fn session_result(body: Result<()>, queue: &Queue) -> Result<()> {
     match body {
         Ok(()) | Err(Error::Shutdown) => {}
         Err(own) => return Err(own),
@@ -280,7 +290,7 @@ fn verdict(body: Result<()>, queue: &Queue) -> Result<()> {
     }
 }
 
-/// Lets a panic that was caught go on.
+/// Resumes a panic that was caught.
 fn unless_panicked<T>(result: Result<T, Box<dyn Any + Send>>) -> T {
     result.unwrap_or_else(|panic| resume_unwind(panic))
 }

@@ -1,4 +1,4 @@
-//! The shutdown signal of one session: set once, from any thread, seen by all.
+//! The shutdown flag of one session. Any thread can set it, once.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crate::deadline::Deadline;
 use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
 
-/// Asks a session to end, from any thread.
+/// Ends a session, from any thread.
 ///
-/// Get one from [`Runner::shutdown_handle`](crate::Runner::shutdown_handle) before the session
+/// You get one from [`Runner::shutdown_handle`](crate::Runner::shutdown_handle) before the session
 /// or from [`SessionContext::shutdown_handle`](crate::SessionContext::shutdown_handle) within it.
 ///
 /// # Examples
@@ -17,7 +17,7 @@ use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
 /// let runner = wedr_plugin_sdk::Runner::new();
 /// let handle = runner.shutdown_handle();
 /// std::thread::spawn(move || handle.shutdown()).join().expect("it does not panic");
-/// // Nothing to do any more: the body does not run, and that is no error.
+/// // The session was ended before it began: the body does not run, and `run_with` returns `Ok`.
 /// let meta = wedr_plugin_sdk::Metadata::new("acme", "1.0", "Acme");
 /// runner.run_with(meta, |_, _| unreachable!())?;
 /// # Ok::<(), wedr_plugin_sdk::Error>(())
@@ -30,15 +30,15 @@ impl ShutdownHandle {
         Self(shutdown)
     }
 
-    /// Starts the session's shutdown, and returns at once.
+    /// Starts the session's shutdown and returns at once.
     ///
-    /// Before the session it prevents it; again, or after the session, it changes nothing. It
-    /// takes a lock: do not call it from a raw signal handler.
+    /// Before the session begins, it prevents the session. A second call, or a call after the session, has
+    /// no effect. It takes a lock: do not call it from a raw signal handler.
     pub fn shutdown(&self) {
         self.0.request();
     }
 
-    /// Says whether the shutdown was asked for, by whomever, or the session has ended.
+    /// Whether the shutdown was requested, from any source, or the session has ended.
     pub fn is_shutting_down(&self) -> bool {
         self.0.is_requested()
     }
@@ -52,27 +52,25 @@ impl fmt::Debug for ShutdownHandle {
 
 type Hook = Arc<dyn Fn() + Send + Sync>;
 
-/// The flag, the time it was set at, and who is told.
+/// The flag, the time when it was set, and the hook that is called then.
 pub(crate) struct Shutdown {
-    /// Set once, never cleared. Also what closes the queue: see the closing rule in `queue`.
+    /// Set once and never cleared. It also closes the queue: see the closing rule in `queue`.
     requested: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-/// On a cache line of its own, so that its lock does not slow those who only look at the flag.
+/// On a cache line of its own, so that its lock does not slow threads that only read the flag.
 #[derive(Default)]
 #[repr(align(128))]
 struct State {
     requested_at: Option<Instant>,
-    /// Whether the drain is to end now, whatever time it has left.
-    hurried: bool,
-    /// The body, or what was set with `on_close`.
-    body_running: bool,
+    /// Whether the drain must end now, whatever time it has left.
+    drain_ended: bool,
     hook: Option<Hook>,
 }
 
-// No caller's code runs under its lock.
+// No code of a caller runs under its lock.
 impl std::panic::RefUnwindSafe for Shutdown {}
 
 impl Shutdown {
@@ -85,7 +83,7 @@ impl Shutdown {
     }
 
     pub(crate) fn is_requested(&self) -> bool {
-        // Acquire: who sees the flag sees what led to it, such as the lost pipe's error.
+        // Acquire: a thread that sees the flag also sees its reason, such as the lost pipe's error.
         self.requested.load(Ordering::Acquire)
     }
 
@@ -95,16 +93,16 @@ impl Shutdown {
             return;
         }
         state.requested_at = Some(Instant::now());
-        // Release, for the load above. What the closing rule needs comes from its fences.
+        // Release, for the load above. The closing rule has fences of its own.
         self.requested.store(true, Ordering::Release);
         self.tell(state);
     }
 
-    /// Ends the drain now, and asks for the shutdown if nobody had.
-    pub(crate) fn hurry(&self) {
+    /// Ends the drain now, and requests the shutdown if it was not requested yet.
+    pub(crate) fn end_drain(&self) {
         self.request();
         let mut state = self.state.lock();
-        state.hurried = true;
+        state.drain_ended = true;
         self.tell(state);
     }
 
@@ -117,7 +115,7 @@ impl Shutdown {
         }
     }
 
-    /// Has `hook` called once the shutdown is asked for or hurried: at once if it already was.
+    /// Calls `hook` when the shutdown is requested and when the drain is ended; at once if it already was.
     pub(crate) fn on_request(&self, hook: impl Fn() + Send + Sync + 'static) {
         let hook: Hook = Arc::new(hook);
         let mut state = self.state.lock();
@@ -128,39 +126,26 @@ impl Shutdown {
         }
     }
 
-    /// Parks until the shutdown is asked for or `deadline` has passed; says which: true for the
-    /// shutdown.
+    /// Parks until the shutdown is requested, which returns true, or until `deadline` has passed.
     pub(crate) fn wait_until(&self, deadline: Deadline) -> bool {
         let mut state = self.state.lock();
         while state.requested_at.is_none() && !deadline.wait(&self.changed, &mut state) {}
         state.requested_at.is_some()
     }
 
-    /// When what is queued must have been sent: never, as long as nobody asked for the shutdown.
+    /// Until when queued events may be sent. Before the shutdown there is no limit.
     pub(crate) fn drain_deadline(&self, drain_timeout: Duration) -> Deadline {
         let state = self.state.lock();
         match state.requested_at {
             None => Deadline::NEVER,
-            Some(at) if state.hurried => Deadline::since(at, Duration::ZERO),
+            Some(at) if state.drain_ended => Deadline::since(at, Duration::ZERO),
             Some(at) => Deadline::since(at, drain_timeout),
         }
     }
 
-    /// How long ago the shutdown was asked for.
+    /// How long ago the shutdown was requested.
     pub(crate) fn elapsed(&self) -> Duration {
         self.state.lock().requested_at.map_or(Duration::ZERO, |at| at.elapsed())
-    }
-
-    pub(crate) fn set_body_running(&self, running: bool) {
-        self.state.lock().body_running = running;
-        self.changed.notify_all();
-    }
-
-    /// Waits at most until `deadline` for the body to return; says whether it still runs.
-    pub(crate) fn body_outlasts(&self, deadline: Deadline) -> bool {
-        let mut state = self.state.lock();
-        while state.body_running && !deadline.wait(&self.changed, &mut state) {}
-        state.body_running
     }
 }
 
@@ -170,7 +155,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[test]
-    fn a_hook_is_called_whether_it_comes_before_or_after_the_request() {
+    fn hook_is_called_before_and_after_the_request() {
         let calls = Arc::new(AtomicUsize::new(0));
         for hook_first in [true, false] {
             let shutdown = Shutdown::new();
@@ -191,19 +176,19 @@ mod tests {
     }
 
     #[test]
-    fn the_drain_deadline_counts_from_the_request_and_hurry_ends_it() {
+    fn drain_deadline_counts_from_the_request() {
         let shutdown = Shutdown::new();
         let long = Duration::from_secs(3600);
         assert_eq!(shutdown.drain_deadline(long), Deadline::NEVER);
         shutdown.request();
         assert!(!shutdown.drain_deadline(long).has_passed());
         assert_eq!(shutdown.drain_deadline(long), shutdown.drain_deadline(long));
-        shutdown.hurry();
+        shutdown.end_drain();
         assert!(shutdown.drain_deadline(long).has_passed());
     }
 
     #[test]
-    fn a_parked_thread_wakes() {
+    fn parked_thread_wakes() {
         let shutdown = Arc::new(Shutdown::new());
         let parked = {
             let shutdown = Arc::clone(&shutdown);

@@ -1,35 +1,35 @@
 //! The producers' side of a session.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::clock::unix_ns_now;
 use crate::deadline::Deadline;
 use crate::error::Result;
-use crate::queue::{Queue, Waiting};
+use crate::queue::{Event, Queue, Waiting};
 use crate::stats::Stats;
 use crate::sync::Arc;
-use crate::wire::event::EventTail;
 
-/// Where a plugin's events go in. Cheap to clone, and to be used from any number of threads.
+/// Takes a plugin's events. It is cheap to clone, and any number of threads may use it.
 ///
-/// `Ok` from any of its `emit`s is a promise: the event is handed to the operating system before
-/// the session's goodbye, or it is counted as [`undelivered`](Stats::undelivered). Events of one
-/// thread keep their order.
+/// `Ok` from any of its `emit`s is a promise: the SDK hands the event to the operating system before the
+/// session's goodbye, or counts it as [`undelivered`](Stats::undelivered). If one emit returned before
+/// another began, its event comes first, whatever threads they ran on.
 ///
 /// A sink may outlive its session: every emit then fails with
 /// [`Error::Shutdown`](crate::Error::Shutdown), or with the lost pipe's error.
 ///
 /// # Threads
 ///
-/// The SDK joins no thread of the plugin's. One that waits in an `emit` is released by the
-/// shutdown, so that it need not be stopped before the body returns.
+/// The SDK joins no thread of the plugin. The shutdown releases a thread that is blocked in an `emit`, so
+/// you need not stop it before the body returns.
 ///
-/// On a thread that is unwinding from a panic, in its panic hook as in a `Drop`, no `emit` waits.
-/// The destructor of a thread-local is like any other caller: where it must not wait, use
-/// [`try_emit`](EventBuilder::try_emit). After the session it fails, like anybody's.
+/// On a thread that is unwinding from a panic, in its panic hook and in a `Drop`, no `emit` blocks. The
+/// destructor of a thread-local is an ordinary caller: if it must not block, use
+/// [`try_emit`](EventBuilder::try_emit).
 ///
 /// # Examples
 ///
@@ -39,11 +39,11 @@ use crate::wire::event::EventTail;
 /// let agent = TestAgent::start()?;
 /// let mut kept = None;
 /// Runner::new().pipe_path(agent.path()).run_with(Metadata::new("acme", "1", "Acme"), |sink, _| {
-///     sink.emit("acme.start", serde_json::json!({ "pid": 4 }))?;
+///     sink.emit("acme_start", serde_json::json!({ "pid": 4 }))?;
 ///     kept = Some(sink.clone());
 ///     Ok(())
 /// })?;
-/// let late = kept.unwrap().emit("acme.late", serde_json::json!({}));
+/// let late = kept.unwrap().emit("acme_late", serde_json::json!({}));
 /// assert!(matches!(late, Err(Error::Shutdown)));
 /// # Ok::<(), wedr_plugin_sdk::Error>(())
 /// ```
@@ -57,22 +57,34 @@ impl EventSink {
         Self { queue }
     }
 
-    /// Queues an event that happened now. `kind` is any text, `vendor.what` by custom. If the clock says a time before 1970 or after 2554, it
-    /// is sent as the nearest that the wire can hold.
+    /// Queues an event that happened now.
     ///
-    /// A full queue makes it wait or fail, as the session's [`Overflow`](crate::Overflow) says.
-    /// On a thread that is unwinding from a panic it never waits.
+    /// `Ok` means that the event is queued. The SDK sends it before the goodbye, or counts it as
+    /// [`undelivered`](crate::Stats::undelivered). To wait until it is sent, use [`flush`](Self::flush).
+    ///
+    /// `kind` is any text. Name it `vendor_event`, with underscores: no rule of the released agent
+    /// matches a kind with a dot. Rules match the top-level fields of an object that are text,
+    /// numbers or bools. If the clock shows a time before 1970 or after 2554, the SDK sends the
+    /// nearest time that the wire can hold.
+    ///
+    /// If the queue is full, it blocks or fails, as the session's [`Overflow`](crate::Overflow) says. On a
+    /// thread that is unwinding from a panic it never blocks.
     ///
     /// # Errors
     ///
     /// - [`Error::Shutdown`](crate::Error::Shutdown) once the session is shutting down.
     /// - [`Error::Io`](crate::Error::Io) once the pipe is known to be lost.
-    /// - [`Error::QueueFull`](crate::Error::QueueFull) if the queue is full and `emit` may not
-    ///   wait.
+    /// - [`Error::QueueFull`](crate::Error::QueueFull) if the queue is full and `emit` may not block. A full
+    ///   queue is detected before the payload is serialised, so this may come instead of the next errors.
     /// - [`Error::PayloadTooLarge`](crate::Error::PayloadTooLarge),
     ///   [`Error::PayloadTooDeep`](crate::Error::PayloadTooDeep) and
-    ///   [`Error::Json`](crate::Error::Json) for what the agent would not accept. A NaN or an
-    ///   infinity is sent as `null`, as `serde_json` has it.
+    ///   [`Error::Json`](crate::Error::Json) for payloads that the agent would not accept. This includes
+    ///   keys that begin with `$serde_json::private::`: some agents would read such an object as
+    ///   something else.
+    ///
+    /// `serde_json` writes a NaN or an infinity as `null`. The agent reads an integer beyond 64 bits
+    /// as a float. It may read a float one step off, unless its `serde_json` has the feature
+    /// `float_roundtrip`.
     ///
     /// # Examples
     ///
@@ -80,10 +92,10 @@ impl EventSink {
     /// # let agent = wedr_plugin_sdk::testing::TestAgent::start()?;
     /// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
     /// # runner.run_with(wedr_plugin_sdk::Metadata::new("acme", "1", "Acme"), |sink, ctx| {
-    /// sink.emit("acme.login", serde_json::json!({ "user": "alice" }))?;
+    /// sink.emit("acme_login", serde_json::json!({ "user": "alice" }))?;
     ///
     /// let core_dump = "x".repeat(ctx.max_payload_bytes());
-    /// let refused = sink.emit("acme.crash", serde_json::json!({ "core": core_dump }));
+    /// let refused = sink.emit("acme_crash", serde_json::json!({ "core": core_dump }));
     /// assert!(matches!(refused, Err(wedr_plugin_sdk::Error::PayloadTooLarge { .. })));
     /// # Ok(())
     /// # })?;
@@ -104,7 +116,7 @@ impl EventSink {
     /// ```
     /// # fn body(sink: &wedr_plugin_sdk::EventSink) -> wedr_plugin_sdk::Result<()> {
     /// // From a record that was written earlier.
-    /// sink.emit_with_ts("acme.login", 1_700_000_000_000_000_000, serde_json::json!({}))?;
+    /// sink.emit_with_ts("acme_login", 1_700_000_000_000_000_000, serde_json::json!({}))?;
     /// # Ok(())
     /// # }
     /// ```
@@ -112,8 +124,7 @@ impl EventSink {
         self.event(kind).ts_unix_ns(ts_unix_ns).emit(&payload)
     }
 
-    /// Builds an event: for typed payloads, which need no [`Value`], and for choosing how long
-    /// to wait.
+    /// Builds an event, for typed payloads, which need no [`Value`], and for a choice of how long to block.
     ///
     /// # Examples
     ///
@@ -125,9 +136,9 @@ impl EventSink {
     ///     path: &'a str,
     /// }
     ///
-    /// /// In a callback that must not wait. Says whether the event was dropped.
+    /// /// In a callback that must not block. Returns whether the event was dropped.
     /// fn on_open(sink: &EventSink, path: &str) -> bool {
-    ///     matches!(sink.event("acme.open").try_emit(&Opened { path }), Err(Error::QueueFull))
+    ///     matches!(sink.event("acme_open").try_emit(&Opened { path }), Err(Error::QueueFull))
     /// }
     /// ```
     pub fn event<'a>(&'a self, kind: &'a str) -> EventBuilder<'a> {
@@ -136,7 +147,13 @@ impl EventSink {
 
     /// Waits until every event accepted before the call has been handed to the operating system.
     ///
-    /// It takes no place in the queue. During the shutdown it waits for the drain.
+    /// From then on the events survive the end of this process. The agent may not have read them yet:
+    /// an event that it has not read is lost if the agent dies. Only
+    /// [`SessionReport::confirmed`](crate::SessionReport::confirmed) tells that the agent has read
+    /// everything.
+    ///
+    /// A flush takes no slot in the queue. During the shutdown it waits for the drain. With a timeout
+    /// of zero it only checks whether all events have been handed over.
     ///
     /// # Errors
     ///
@@ -149,9 +166,9 @@ impl EventSink {
     ///
     /// ```
     /// # fn body(sink: &wedr_plugin_sdk::EventSink) -> wedr_plugin_sdk::Result<()> {
-    /// sink.emit("acme.checkpoint", serde_json::json!({ "offset": 4096 }))?;
+    /// sink.emit("acme_alarm", serde_json::json!({ "user": "alice" }))?;
+    /// // This process may be killed at any time, but not before the alarm is on its way.
     /// sink.flush(std::time::Duration::from_secs(5))?;
-    /// // Now the offset may be written down.
     /// # Ok(())
     /// # }
     /// ```
@@ -159,7 +176,31 @@ impl EventSink {
         self.queue.flush(timeout)
     }
 
-    /// The session's accounts so far.
+    /// Reports `count` events that never reached `emit`: events that the source lost, or that the
+    /// plugin gave up after a [`try_emit`](EventBuilder::try_emit).
+    ///
+    /// The count is added to [`Stats::lost`], and `seq` skips as many numbers, so that the agent
+    /// sees the gap. With [`Runner::loss_reports`](crate::Runner::loss_reports) the SDK also sends an
+    /// event that reports the loss. This never blocks and never fails. It counts at most 2⁴⁰ events
+    /// a call, and counts nothing once the session has sent its last event.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use wedr_plugin_sdk::{Error, EventSink};
+    ///
+    /// /// In a callback that must not wait.
+    /// fn on_open(sink: &EventSink, path: &str) {
+    ///     if let Err(Error::QueueFull) = sink.event("acme_open").try_emit(path) {
+    ///         sink.report_lost(1);
+    ///     }
+    /// }
+    /// ```
+    pub fn report_lost(&self, count: u64) {
+        self.queue.report_lost(count);
+    }
+
+    /// The session's counters so far.
     pub fn stats(&self) -> Stats {
         self.queue.stats()
     }
@@ -186,12 +227,12 @@ impl fmt::Debug for EventSink {
 ///
 /// fn report(sink: &EventSink, user: &str, at_ns: u64) -> Result<()> {
 ///     let login = Login { user };
-///     // Waits or fails when the queue is full, as the Runner's overflow policy says.
-///     sink.event("acme.login").ts_unix_ns(at_ns).emit(&login)?;
-///     // Never waits.
-///     sink.event("acme.login").try_emit(&login)?;
-///     // Waits for a second at most.
-///     sink.event("acme.login").emit_timeout(&login, Duration::from_secs(1))
+///     // If the queue is full: blocks or fails, as the Runner's overflow policy says.
+///     sink.event("acme_login").ts_unix_ns(at_ns).emit(&login)?;
+///     // Never blocks.
+///     sink.event("acme_login").try_emit(&login)?;
+///     // Blocks for 1 s at most.
+///     sink.event("acme_login").emit_timeout(&login, Duration::from_secs(1))
 /// }
 /// # let agent = wedr_plugin_sdk::testing::TestAgent::start()?;
 /// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
@@ -208,13 +249,13 @@ pub struct EventBuilder<'a> {
 }
 
 impl EventBuilder<'_> {
-    /// Says when it happened, in nanoseconds since 1970-01-01 UTC. Without this: now.
+    /// The time of the event, in nanoseconds since 1970-01-01 UTC. The default is now.
     pub fn ts_unix_ns(mut self, ns: u64) -> Self {
         self.ts_unix_ns = Some(ns);
         self
     }
 
-    /// Queues the event; a full queue makes it wait or fail, as the session's
+    /// Queues the event. If the queue is full, it blocks or fails, as the session's
     /// [`Overflow`](crate::Overflow) says.
     ///
     /// # Errors
@@ -223,18 +264,18 @@ impl EventBuilder<'_> {
     ///
     /// # Panics
     ///
-    /// If the payload's `Serialize` does; nothing is queued then.
+    /// If the payload's `Serialize` panics. Nothing is queued then.
     pub fn emit<T: Serialize + ?Sized>(self, payload: &T) -> Result<()> {
         self.push(payload, Waiting::Policy)
     }
 
-    /// Queues the event if there is room, and never waits, whatever the overflow policy.
+    /// Queues the event if there is room. It never blocks, whatever the overflow policy.
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`](crate::Error::QueueFull) if there is none: it is the caller's to try
-    /// again or to count, so that it is not counted as [`refused`](Stats::refused) and leaves no
-    /// gap in `seq`. Otherwise as [`EventSink::emit`].
+    /// [`Error::QueueFull`](crate::Error::QueueFull) if there is none. The caller knows and may try again, so
+    /// the event is not counted as [`refused`](Stats::refused) and skips no number in `seq`. If you drop it,
+    /// call [`EventSink::report_lost`]. Otherwise as [`EventSink::emit`].
     ///
     /// # Panics
     ///
@@ -243,12 +284,12 @@ impl EventBuilder<'_> {
         self.push(payload, Waiting::Never)
     }
 
-    /// Queues the event, waiting at most `t` for room, whatever the overflow policy.
+    /// Queues the event. It blocks for at most `t` if the queue is full, whatever the overflow policy.
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`](crate::Error::QueueFull) if there was none in time: not counted,
-    /// as with [`try_emit`](Self::try_emit). Otherwise as [`EventSink::emit`].
+    /// [`Error::QueueFull`](crate::Error::QueueFull) if there was no room in time. It is not counted, as with
+    /// [`try_emit`](Self::try_emit). Otherwise as [`EventSink::emit`].
     ///
     /// # Panics
     ///
@@ -258,12 +299,21 @@ impl EventBuilder<'_> {
     }
 
     fn push<T: Serialize + ?Sized>(self, payload: &T, waiting: Waiting) -> Result<()> {
+        let queue = self.queue;
         // Before the work of serialising.
-        self.queue.check_open()?;
-        let ts_unix_ns = self.ts_unix_ns.unwrap_or_else(|| unix_ns(SystemTime::now()));
-        let mut event = EventTail::blank();
-        event.write(self.kind, ts_unix_ns, payload, self.queue.max_body())?;
-        self.queue.push(event, waiting)
+        queue.check_room(waiting)?;
+        let ts_unix_ns = self.ts_unix_ns.unwrap_or_else(unix_ns_now);
+        let mut event = Event::blank();
+        match event.tail.write(
+            self.kind,
+            ts_unix_ns,
+            payload,
+            queue.max_content(),
+            queue.lender(),
+        )? {
+            None => queue.push(event, waiting),
+            Some(text) => queue.push_long(text, waiting),
+        }
     }
 }
 
@@ -273,34 +323,5 @@ impl fmt::Debug for EventBuilder<'_> {
             .field("kind", &self.kind)
             .field("ts_unix_ns", &self.ts_unix_ns)
             .finish()
-    }
-}
-
-/// A time outside the years 1970 to 2554 gives the nearest that the wire can hold.
-fn unix_ns(at: SystemTime) -> u64 {
-    match at.duration_since(UNIX_EPOCH) {
-        Ok(since) => (since.as_secs().checked_mul(1_000_000_000))
-            .and_then(|ns| ns.checked_add(u64::from(since.subsec_nanos())))
-            .unwrap_or(u64::MAX),
-        Err(_) => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_before_1970_or_beyond_2554_gives_the_nearest_time_that_the_wire_holds() {
-        let century = Duration::from_secs(36_525 * 24 * 3600);
-        assert_eq!(unix_ns(UNIX_EPOCH - century), 0);
-        assert_eq!(unix_ns(UNIX_EPOCH), 0);
-        assert_eq!(unix_ns(UNIX_EPOCH + Duration::from_nanos(700)), 700);
-        let last = UNIX_EPOCH + Duration::from_nanos(u64::MAX);
-        // What Windows has as a clock's tick.
-        let tick = Duration::from_nanos(100);
-        assert!(unix_ns(last - tick) < u64::MAX);
-        assert_eq!(unix_ns(last + tick), u64::MAX);
-        assert_eq!(unix_ns(last + century), u64::MAX);
     }
 }

@@ -1,13 +1,14 @@
-//! What a session counts.
+//! The counters of a session. `Queue::stats` in `queue/stats.rs` collects them into [`Stats`]: those of
+//! the writer from [`Counters`], those of the producers from the queue's gate and `queue/losses.rs`.
 
 use std::time::Duration;
 
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// A session's accounts so far.
+/// The counters of a session.
 ///
-/// `sent + undelivered + queued` covers every event for which `emit` returned `Ok`. The numbers
-/// are read one after another: while events flow they may be a few events apart.
+/// `sent + undelivered + queued` is the number of events for which `emit` returned `Ok`. The counters are
+/// read one after another, so they may differ by a few events while events flow.
 ///
 /// # Examples
 ///
@@ -16,7 +17,7 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 ///
 /// let agent = TestAgent::start()?;
 /// Runner::new().pipe_path(agent.path()).run_with(Metadata::new("acme", "1", "Acme"), |sink, _| {
-///     sink.emit("acme.tick", serde_json::json!({}))?;
+///     sink.emit("acme_tick", serde_json::json!({}))?;
 ///     sink.flush(std::time::Duration::from_secs(5))?;
 ///     assert_eq!(sink.stats().sent, 1);
 ///     Ok(())
@@ -26,31 +27,33 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Events handed whole to the operating system.
+    /// Events handed whole to the operating system. The agent may not have read them yet.
     pub sent: u64,
-    /// Accepted events that could not be sent: the pipe was lost, or the drain timeout ran out.
+    /// Accepted events that could not be sent: the pipe was lost, or the drain timeout expired.
     pub undelivered: u64,
     /// Events that `emit` refused because the queue was full, under
     /// [`Overflow::Refuse`](crate::Overflow::Refuse) or on a thread that was unwinding.
     pub refused: u64,
-    /// Events accepted and not yet sent, those in the writer's hand included.
+    /// Events that the plugin reported with [`report_lost`](crate::EventSink::report_lost).
+    pub lost: u64,
+    /// Events accepted and not yet sent, including those that the writer has taken.
     pub queued: usize,
-    /// The most events that the queue held when the writer looked.
+    /// The most events that were queued at any time.
     pub queue_high_water: usize,
-    /// How often an `emit` had to wait for room, those that still wait included.
+    /// How often an `emit` blocked on a full queue, including those that still block.
     pub waits: u64,
-    /// The longest such wait that has ended.
+    /// The longest time that an `emit` blocked; waits in progress are not included.
     pub longest_wait: Duration,
-    /// Bytes handed to the operating system after hello, those of torn frames included.
+    /// Bytes handed to the operating system after hello, including those of partly written frames.
     pub bytes_sent: u64,
-    /// Calls that handed bytes over.
+    /// Write calls that handed over bytes.
     pub writes: u64,
     /// Heartbeats sent.
     pub heartbeats: u64,
 }
 
-/// What the writer counts: only its thread stores, anybody reads. On a cache line of its own, so
-/// that counting does not slow the producers.
+/// The writer's counters. Only the writer's thread stores them; any thread may read them. They have cache
+/// lines of their own, so that counting does not slow the producers.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Counters {
@@ -59,12 +62,24 @@ pub(crate) struct Counters {
     pub(crate) bytes_sent: Counter,
     pub(crate) writes: Counter,
     pub(crate) heartbeats: Counter,
-    /// Events taken from the queue and not yet written.
-    pub(crate) in_hand: AtomicUsize,
+    /// Whether the writer is taking events, so that `in_flight` is not up to date.
+    taking: AtomicBool,
+    /// Events taken from the queue and not yet handed to the operating system.
+    pub(crate) in_flight: AtomicUsize,
     pub(crate) queue_high_water: AtomicUsize,
 }
 
 impl Counters {
+    pub(crate) fn set_taking(&self, taking: bool) {
+        // Release: what was taken is counted in `in_flight` before this is unset.
+        self.taking.store(taking, Ordering::Release);
+    }
+
+    /// Whether the writer has handed over everything it took.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.taking.load(Ordering::Acquire) && self.in_flight.load(Ordering::Acquire) == 0
+    }
+
     pub(crate) fn saw_queued(&self, events: usize) {
         if events > self.queue_high_water.load(Ordering::Relaxed) {
             self.queue_high_water.store(events, Ordering::Relaxed);
@@ -83,5 +98,20 @@ impl Counter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How many events were lost so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Losses {
+    /// Refused by `emit` because the queue was full.
+    pub(crate) refused: u64,
+    /// Reported by the plugin.
+    pub(crate) reported: u64,
+}
+
+impl Losses {
+    pub(crate) fn total(self) -> u64 {
+        self.refused.saturating_add(self.reported)
     }
 }

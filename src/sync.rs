@@ -1,5 +1,5 @@
-//! The primitives that threads meet on, exchanged for loom's when the models run
-//! (`--cfg wedr_loom`), so that what is checked is the code that ships.
+//! Locks, atomics and channels. With `--cfg wedr_loom` they are loom's, so the models check the code
+//! that is shipped.
 
 #[cfg(not(all(test, wedr_loom)))]
 mod real {
@@ -12,10 +12,10 @@ mod real {
     /// A `SeqCst` fence for a thread that has just changed something by an atomic exchange, as
     /// `try_send` does to reserve a slot.
     ///
-    /// On x86 that exchange was a full barrier, whatever ordering it was written with (Intel's
-    /// manual, volume 3: "Loads and Stores Are Not Reordered with Locked Instructions"): only the
-    /// compiler has to be held back. A fence proper would wait for the event's cache lines to come
-    /// from the other core.
+    /// On x86 an atomic exchange is a full barrier, whatever its ordering argument (Intel's manual,
+    /// volume 3: "Loads and Stores Are Not Reordered with Locked Instructions"). So only the compiler
+    /// must not reorder. A fence instruction would wait until the event's cache lines have arrived from
+    /// the other core.
     #[inline]
     pub(crate) fn fence_after_exchange() {
         if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {

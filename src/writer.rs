@@ -1,33 +1,32 @@
-//! The thread that owns the pipe: it drains the queue in batches and interleaves heartbeats.
+//! The writer: the thread that owns the pipe, drains the queue in batches and interleaves heartbeats.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use crate::batch::Batch;
 use crate::deadline::Deadline;
-use crate::queue::Outlet;
+use crate::loss_log::{LossLog, LossReport};
+use crate::queue::Consumer;
 use crate::shutdown::Shutdown;
 use crate::sync::Arc;
 use crate::transport::{Closed, Pipe};
 use crate::wire::message::{PluginMessage, to_frame};
 
-/// How long a write waits for the agent before it looks whether it should go on.
+/// How long a write waits for the agent before it checks whether to continue.
 const WRITE_SLICE: Duration = Duration::from_millis(100);
-/// How long it waits for an agent that is only a little behind.
+/// How long a write waits first, for an agent that is only a little behind.
 const SHORT_SLICE: Duration = Duration::from_millis(1);
-/// How often an idle pipe is checked: its loss must be noticed within a second.
+/// How often the writer checks an idle pipe: it must detect a loss within 1 s.
 const PEER_CHECK: Duration = Duration::from_millis(500);
-/// How long the agent gets to close the pipe after goodbye.
+/// How long the writer waits for the agent to close the pipe after goodbye.
 const CONFIRMATION: Duration = Duration::from_secs(1);
-/// How long past its deadline a drain may go on that never has to wait.
+/// How long a drain that never has to wait may continue past its deadline.
 const DRAIN_GRACE: Duration = Duration::from_millis(100);
-/// After a batch of at least this many bytes the writer looks for more at once: with so much to
-/// send, lingering first would only cost time.
+/// After a batch of at least this many bytes the writer looks at the queue at once. With so much to send,
+/// lingering would only cost time.
 const LINGER_BELOW: usize = 16 << 10;
 
-/// The times that govern a writer.
+/// The writer's configured times.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
     pub(crate) heartbeat: Option<Duration>,
@@ -38,8 +37,10 @@ pub(crate) struct Timing {
 /// How the writer ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Finish {
-    /// From the shutdown until all was sent, or given up.
+    /// From the shutdown until everything was sent, or until the writer gave up.
     pub(crate) drained_in: Duration,
+    /// The whole goodbye was handed to the operating system.
+    pub(crate) goodbye_sent: bool,
     /// The agent closed the pipe after goodbye.
     pub(crate) confirmed: bool,
 }
@@ -47,7 +48,7 @@ pub(crate) struct Finish {
 /// Why nothing more may be written.
 enum Stop {
     Lost(io::Error),
-    /// The drain deadline has passed. The last frame may be torn.
+    /// The drain deadline has passed. The last frame may be written in part.
     OutOfTime,
 }
 
@@ -57,45 +58,55 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// Owns the pipe, and decides what goes out next.
+/// Owns the pipe and decides what to send next.
 pub(crate) struct Writer {
     output: Output,
     batch: Batch,
-    /// The number of the next event or heartbeat.
+    /// The number of the next event.
     seq: u64,
-    /// The refusals that `seq` has skipped a number for.
-    burnt: u64,
-    /// Nothing has been sent since that would show the last of these gaps.
-    owes_gap: bool,
+    losses: LossLog,
     heartbeat: Timer,
     peer_check: Timer,
     linger: Duration,
 }
 
-/// The pipe, and those who must hear of it when writing takes long.
+/// The pipe, and what a long write must inform.
 struct Output {
     pipe: Pipe,
-    outlet: Outlet,
+    consumer: Consumer,
     shutdown: Arc<Shutdown>,
     drain_timeout: Duration,
+    /// A write of this batch has already waited.
+    has_waited: bool,
 }
 
 impl Writer {
-    pub(crate) fn new(pipe: Pipe, outlet: Outlet, shutdown: Arc<Shutdown>, timing: Timing) -> Self {
+    pub(crate) fn new(
+        pipe: Pipe,
+        consumer: Consumer,
+        shutdown: Arc<Shutdown>,
+        timing: Timing,
+        loss_report: Option<LossReport>,
+    ) -> Self {
         let now = Instant::now();
         Self {
-            output: Output { pipe, outlet, shutdown, drain_timeout: timing.drain_timeout },
+            output: Output {
+                pipe,
+                consumer,
+                shutdown,
+                drain_timeout: timing.drain_timeout,
+                has_waited: false,
+            },
             batch: Batch::new(),
             seq: 0,
-            burnt: 0,
-            owes_gap: false,
+            losses: LossLog::new(loss_report),
             heartbeat: Timer::new(timing.heartbeat, now),
             peer_check: Timer::new(Some(PEER_CHECK), now),
             linger: timing.linger,
         }
     }
 
-    /// With so many numbers left, the event or heartbeat after which it panics.
+    /// Makes the writer panic after so many events.
     #[cfg(all(test, debug_assertions))]
     pub(crate) fn panics_after(mut self, numbers: u64) -> Self {
         self.seq = u64::MAX - numbers;
@@ -104,37 +115,40 @@ impl Writer {
 
     /// Runs until the session is over.
     pub(crate) fn run(mut self) -> Finish {
+        Consumer::bind_to_thread();
         let ended = self.stream().and_then(|()| self.drain());
-        // What of the batch went out whole before it was cut off.
-        self.output.outlet.sent(self.batch.events_written());
+        // The events of the batch that were written whole before the end.
+        self.output.consumer.sent(self.batch.events_written());
         let drained_in = self.output.shutdown.elapsed();
-        let said_goodbye = match ended {
+        let goodbye_sent = match ended {
             Ok(()) => true,
             Err(Stop::OutOfTime) => false,
             Err(Stop::Lost(cause)) => {
-                self.output.outlet.lose(cause);
+                self.output.consumer.close_after_loss(cause);
                 false
             }
         };
-        let Output { pipe, outlet, shutdown, drain_timeout } = self.output;
-        // Closes the accounts: nobody else has to wait for the agent's confirmation.
-        drop(outlet);
-        let confirmed = said_goodbye && confirmed(pipe, &shutdown, drain_timeout);
-        Finish { drained_in, confirmed }
+        let Output { pipe, consumer, shutdown, drain_timeout, .. } = self.output;
+        // Makes the counts final: no other thread has to wait for the agent's confirmation.
+        drop(consumer);
+        let confirmed = goodbye_sent && confirmed(pipe, &shutdown, drain_timeout);
+        Finish { drained_in, goodbye_sent, confirmed }
     }
 
-    /// Sends what comes until the shutdown is asked for.
+    /// Sends events until the shutdown is requested.
     fn stream(&mut self) -> Result<(), Stop> {
-        // Nothing was sent since it last lingered.
+        // Whether nothing was sent since the writer last lingered.
         let mut lingered = true;
         while !self.output.shutdown.is_requested() {
-            self.output.outlet.begin_flush();
+            self.output.consumer.begin_flush();
             let sent = self.send_batch()?;
-            self.output.outlet.finish_flush();
+            self.output.consumer.finish_flush();
             let now = Instant::now();
             self.beat_if_due(now)?;
+            self.report_losses_if_due(now)?;
             if self.peer_check.is_due(now) {
                 self.output.pipe.check_peer()?;
+                self.output.consumer.trim();
                 self.peer_check.restart(now);
             }
             lingered &= sent == 0;
@@ -142,100 +156,114 @@ impl Writer {
                 continue;
             }
             let next = self.heartbeat.due().earlier(self.peer_check.due());
-            if !lingered && !self.linger.is_zero() && !self.output.outlet.is_flushing() {
-                self.output.outlet.linger(next.earlier(Deadline::since(now, self.linger)));
+            let next = next.earlier(self.losses.report_due());
+            if !lingered && !self.linger.is_zero() && !self.output.consumer.is_flushing() {
+                self.output.consumer.linger(next.earlier(Deadline::since(now, self.linger)));
                 lingered = true;
             } else if sent == 0 {
-                self.output.outlet.idle(next);
+                self.output.consumer.idle(next);
             }
         }
         Ok(())
     }
 
-    /// Sends what was accepted before the shutdown, and goodbye.
+    /// Sends the events that were accepted before the shutdown, and goodbye.
     fn drain(&mut self) -> Result<(), Stop> {
-        self.output.outlet.close();
+        self.output.consumer.close();
         while self.send_batch()? > 0 {
             self.beat_if_due(Instant::now())?;
-            // Writes that do not wait do not look at it. Late, and with nothing left, goodbye may
-            // still go out the same way.
+            // A write that does not block skips the deadline check, so check here. If the queue is empty,
+            // goodbye may still be sent.
             let limit = self.output.drain_timeout.saturating_add(DRAIN_GRACE);
             let is_late = self.output.shutdown.drain_deadline(limit).has_passed();
-            if is_late && !self.output.outlet.is_empty() {
+            if is_late && !self.output.consumer.is_empty() {
                 return Err(Stop::OutOfTime);
             }
         }
-        self.output.outlet.drained();
-        self.output.outlet.close_refusals();
-        self.burn_refused();
-        if self.owes_gap {
-            // Nothing else would come after it.
+        self.output.consumer.drained();
+        self.output.consumer.close_losses();
+        self.skip_losses();
+        self.report_losses()?;
+        if self.losses.is_gap_pending() {
+            // No event follows that would show the gap.
             self.beat()?;
         }
-        self.send(&PluginMessage::Goodbye)
+        self.send(&to_frame(&PluginMessage::Goodbye))
     }
 
-    /// Sends one batch of what is queued; returns its bytes.
+    /// Sends one batch of queued events; returns its length in bytes.
     fn send_batch(&mut self) -> Result<usize, Stop> {
         self.gather();
-        self.output.outlet.make_room();
+        self.output.consumer.admit();
+        self.output.has_waited = false;
         while !self.batch.rest().is_empty() {
             let written = self.output.write(self.batch.rest())?;
             self.batch.advance(written);
         }
         let bytes = self.batch.len();
-        self.output.outlet.sent(self.batch.events_written());
-        self.batch.clear();
+        self.output.consumer.sent(self.batch.events_written());
+        if let Some((home, buffer)) = self.batch.clear() {
+            self.output.consumer.recycle(home, buffer);
+        }
         Ok(bytes)
     }
 
     fn gather(&mut self) {
-        self.output.outlet.note_high_water();
-        self.burn_refused();
-        while !self.batch.is_full() {
-            let Ok(event) = self.output.outlet.take() else {
-                break;
-            };
-            let seq = self.next_seq();
-            self.batch.push(seq, event);
+        let (consumer, batch) = (&mut self.output.consumer, &mut self.batch);
+        self.losses.skip(consumer.losses(), &mut self.seq);
+        consumer.begin_pass();
+        let mut seq = self.seq;
+        while !batch.is_full() && consumer.take(|tail| batch.push(seq, tail)) {
+            seq += 1;
         }
+        if seq > self.seq {
+            self.losses.shown();
+        }
+        self.seq = seq;
+        consumer.end_pass(batch.len());
     }
 
-    /// Skips a number for every event that was refused, so that the agent sees the loss.
-    fn burn_refused(&mut self) {
-        let refused = self.output.outlet.refused();
-        self.owes_gap |= refused > self.burnt;
-        self.seq += refused - self.burnt;
-        self.burnt = refused;
+    fn skip_losses(&mut self) {
+        self.losses.skip(self.output.consumer.losses(), &mut self.seq);
     }
 
-    fn next_seq(&mut self) -> u64 {
-        let seq = self.seq;
+    fn report_losses_if_due(&mut self, now: Instant) -> Result<(), Stop> {
+        self.skip_losses();
+        if self.losses.report_due().has_passed_at(now) { self.report_losses() } else { Ok(()) }
+    }
+
+    /// Sends an event that reports losses, if there are any to report.
+    fn report_losses(&mut self) -> Result<(), Stop> {
+        let Some(report) = self.losses.report(self.seq) else {
+            return Ok(());
+        };
         self.seq += 1;
-        self.owes_gap = false;
-        seq
+        self.losses.shown();
+        self.send(&report)
     }
 
     fn beat_if_due(&mut self, now: Instant) -> Result<(), Stop> {
         if self.heartbeat.is_due(now) {
             self.beat()?;
-            self.heartbeat.restart(now);
+            // From now on, since the write may have waited for the agent: otherwise a second heartbeat could
+            // follow at once.
+            self.heartbeat.restart(Instant::now());
         }
         Ok(())
     }
 
+    /// Sends a heartbeat. It carries the number that the next event will have.
     fn beat(&mut self) -> Result<(), Stop> {
-        self.burn_refused();
-        let seq = self.next_seq();
-        self.send(&PluginMessage::Heartbeat { seq })?;
-        self.output.outlet.counters().heartbeats.add(1);
+        self.skip_losses();
+        self.losses.shown();
+        self.send(&to_frame(&PluginMessage::Heartbeat { seq: self.seq }))?;
+        self.output.consumer.counters().heartbeats.add(1);
         Ok(())
     }
 
-    /// Sends a message that is no event. The batch is empty.
-    fn send(&mut self, message: &impl Serialize) -> Result<(), Stop> {
-        let frame = to_frame(message);
-        let mut rest = &frame[..];
+    /// Sends a frame. The batch is empty.
+    fn send(&mut self, frame: &[u8]) -> Result<(), Stop> {
+        let mut rest = frame;
         while !rest.is_empty() {
             let written = self.output.write(rest)?;
             rest = &rest[written..];
@@ -245,46 +273,47 @@ impl Writer {
 }
 
 impl Output {
-    /// Hands some of `bytes` to the pipe, at least one.
+    /// Writes some of `bytes`, at least one.
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Stop> {
-        let mut slice = SHORT_SLICE;
-        let patience = &mut || {
-            if slice == SHORT_SLICE {
-                self.outlet.make_room_for_a_few();
+        let next_deadline = &mut || {
+            let slice = if self.has_waited {
+                // This wait may be long: no producer must stay blocked while slots are free.
+                self.consumer.admit_all();
+                WRITE_SLICE
             } else {
-                self.outlet.make_room_before_waiting();
-            }
-            let until = slice_before(self.shutdown.drain_deadline(self.drain_timeout), slice);
-            slice = WRITE_SLICE;
-            until
+                // To wake producers now would take the processor from an agent that is about to read.
+                self.has_waited = true;
+                SHORT_SLICE
+            };
+            slice_before(self.shutdown.drain_deadline(self.drain_timeout), slice)
         };
-        let written = self.pipe.write(bytes, patience)?;
+        let written = self.pipe.write(bytes, next_deadline)?;
         if written == 0 {
             return Err(Stop::OutOfTime);
         }
-        let counters = self.outlet.counters();
+        let counters = self.consumer.counters();
         counters.bytes_sent.add(written as u64);
         counters.writes.add(1);
         Ok(written)
     }
 }
 
-/// The next slice of waiting, none once `deadline` has passed.
+/// The end of the next slice of waiting; `None` once `deadline` has passed.
 fn slice_before(deadline: Deadline, slice: Duration) -> Option<Deadline> {
     let now = Instant::now();
     (!deadline.has_passed_at(now)).then(|| deadline.earlier(Deadline::since(now, slice)))
 }
 
-/// Waits for the agent to close the pipe after goodbye: it has read everything then.
+/// Waits for the agent to close the pipe after goodbye. Returns whether it had read everything.
 fn confirmed(mut pipe: Pipe, shutdown: &Shutdown, drain_timeout: Duration) -> bool {
     let limit = Deadline::after(CONFIRMATION);
-    let patience =
+    let next_deadline =
         &mut || slice_before(shutdown.drain_deadline(drain_timeout).earlier(limit), WRITE_SLICE);
-    pipe.wait_closed(patience) == Closed::Orderly
+    pipe.wait_closed(next_deadline) == Closed::Orderly
 }
 
-/// Something that is due again and again. A time that was missed, however far, is not made up
-/// for: the next is one interval after the late one.
+/// A repeated due time. A missed time is not made up for: the next one is one interval after the late
+/// one.
 struct Timer {
     every: Option<Duration>,
     due: Deadline,
@@ -315,7 +344,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_late_timer_does_not_catch_up() {
+    fn late_timer_does_not_catch_up() {
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let mut timer = Timer::new(Some(second), start);
@@ -329,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn no_interval_is_never_due() {
+    fn timer_without_interval_is_never_due() {
         let now = Instant::now();
         let timer = Timer::new(None, now);
         assert!(!timer.is_due(now + Duration::from_secs(1 << 30)));

@@ -1,4 +1,4 @@
-//! Agents that are killed or stopped, as processes: this binary, started again as the agent.
+//! Agents that are killed or stopped. Each agent is a process: this test binary, started again.
 
 #[path = "agents/agent.rs"]
 mod agent;

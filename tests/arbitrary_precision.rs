@@ -1,5 +1,5 @@
-//! A plugin that has `serde_json` keep numbers as text, with its feature `arbitrary_precision`:
-//! what it emits is taken exactly where the agent's parser, which has no such feature, takes it.
+//! A plugin with the feature `arbitrary_precision` of `serde_json`, which keeps numbers as text. `emit`
+//! accepts a number exactly if the agent's parser, which does not have the feature, accepts it.
 #![cfg(unix)]
 
 mod common;
@@ -14,7 +14,7 @@ use wedr_plugin_sdk::testing::{SessionEnd, TestAgent};
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/arbitrary_precision/Cargo.toml");
 
-/// Has cargo build the plugin, or run it, beside what this test was built into.
+/// Lets cargo build or run the plugin, in the target folder of this test.
 fn cargo(what: &str) -> Command {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("arbitrary_precision");
     let mut cargo = Command::new(env!("CARGO"));
@@ -23,15 +23,15 @@ fn cargo(what: &str) -> Command {
     cargo
 }
 
-/// What the agent's parser makes of a payload.
+/// The value that the agent's parser reads from a payload.
 fn agents(payload: &str) -> Option<Value> {
     let body: Value = serde_json::from_str(&format!("{{\"payload\":{payload}}}")).ok()?;
     Some(body["payload"].clone())
 }
 
 #[test]
-fn numbers_kept_as_text_are_taken_exactly_where_the_agent_takes_them() {
-    // Not under the watchdog: how long it takes is the compiler's.
+fn arbitrary_precision_numbers_are_checked_like_the_agent() {
+    // Not under the watchdog, because the compiler may take long.
     assert!(cargo("build").status().unwrap().success());
     watched(|| {
         let deep = |levels: usize| format!("{}1e3{}", "[".repeat(levels), "]".repeat(levels));

@@ -1,4 +1,4 @@
-//! What may be in an event, what is refused, and that a refusal touches nothing else.
+//! What an event may contain, what `emit` refuses, and that a refused event has no effect on others.
 
 mod common;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use wedr_plugin_sdk::testing::{Event, Script, TestAgent};
 use wedr_plugin_sdk::{Error, EventSink, Result};
 
-/// Runs a body against an agent; returns the events that arrived.
+/// Runs a body against an agent. Returns the events that the agent received.
 fn arrived(script: Script, body: impl FnOnce(&EventSink) -> Result<()>) -> Vec<Event> {
     let agent = TestAgent::with(script).unwrap();
     runner(&agent).run_with(metadata(), |sink, _| body(sink)).unwrap();
@@ -45,7 +45,7 @@ fn values_arrive_as_they_were() {
 }
 
 #[test]
-fn a_kind_counts_as_it_is_escaped() {
+fn kind_counts_with_its_escapes() {
     watched(|| {
         let events = arrived(Script::new().max_payload_bytes(1000), |sink| {
             let emit = |kind: &str| sink.event(kind).ts_unix_ns(1).emit(&());
@@ -63,7 +63,7 @@ fn a_kind_counts_as_it_is_escaped() {
 #[test]
 fn any_time_that_the_wire_holds_arrives() {
     watched(|| {
-        // 1970, now or so, the last nanosecond that an i64 holds and the next, 2554.
+        // 1970, about now, the last nanosecond of an i64 and the next, 2554.
         let times = [0, 1, 1_700_000_000_000_000_000, i64::MAX as u64, 1 << 63, u64::MAX];
         let events = arrived(Script::new(), |sink| {
             times.iter().try_for_each(|ns| sink.event("test").ts_unix_ns(*ns).emit(&()))
@@ -73,7 +73,7 @@ fn any_time_that_the_wire_holds_arrives() {
 }
 
 #[test]
-fn an_event_without_a_time_happened_now() {
+fn event_without_a_time_happened_now() {
     watched(|| {
         let unix_ns = || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos().try_into().unwrap();
         let before: u64 = unix_ns();
@@ -83,11 +83,11 @@ fn an_event_without_a_time_happened_now() {
 }
 
 #[test]
-fn the_session_limit_holds_to_the_byte() {
+fn session_limit_holds_to_the_byte() {
     watched(|| {
         let limit = 1000;
         let events = arrived(Script::new().max_payload_bytes(limit), |sink| {
-            // With one digit of seq the body is 19 bytes shorter than it is counted.
+            // The limit counts 20 digits for `seq`. With one digit the content is 19 bytes shorter.
             let sizes: Vec<_> = (0..1000)
                 .map(|n| (n, sink.event("k").ts_unix_ns(1).emit(&"x".repeat(n))))
                 .collect();
@@ -101,13 +101,13 @@ fn the_session_limit_holds_to_the_byte() {
             }
             Ok(())
         });
-        // The agent's own check would have ended the session.
+        // Otherwise the agent would have ended the session.
         assert!(events.len() > 800);
     });
 }
 
 #[test]
-fn the_largest_event_of_the_protocol_is_delivered() {
+fn largest_event_of_the_protocol_is_delivered() {
     watched(|| {
         let events = arrived(Script::new(), |sink| {
             let size = |n: usize| sink.event("k").ts_unix_ns(1).emit(&"x".repeat(n));
@@ -124,7 +124,7 @@ fn the_largest_event_of_the_protocol_is_delivered() {
 }
 
 #[test]
-fn nesting_is_delivered_as_deep_as_the_agent_reads_and_refused_beyond() {
+fn nesting_is_refused_exactly_beyond_the_agents_limit() {
     watched(|| {
         let nested = |levels| (0..levels).fold(json!(1), |inner, _| json!({ "in": inner }));
         let events = arrived(Script::new(), |sink| {
@@ -138,7 +138,7 @@ fn nesting_is_delivered_as_deep_as_the_agent_reads_and_refused_beyond() {
 }
 
 #[test]
-fn what_json_cannot_hold_is_null_or_refused() {
+fn non_json_values_are_null_or_refused() {
     watched(|| {
         let events = arrived(Script::new(), |sink| {
             sink.event("test").emit(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY])?;
@@ -146,14 +146,14 @@ fn what_json_cannot_hold_is_null_or_refused() {
             sink.event("test").emit(&i128::MIN)
         });
         assert_eq!(events[0].payload, json!([null, null, null]));
-        // What the agent makes of them: the nearest that a number of its own can hold.
+        // The agent reads the nearest value that its number types can hold.
         assert_eq!(events[1].payload, json!(2_f64.powi(128)));
         assert_eq!(events[2].payload, json!(-2_f64.powi(127)));
         assert_eq!(events.len(), 3);
     });
 }
 
-/// A map with one entry, whatever its key is.
+/// A map with one entry, whose key may have any type.
 struct Entry<K>(K);
 
 impl<K: Serialize> Serialize for Entry<K> {
@@ -163,7 +163,7 @@ impl<K: Serialize> Serialize for Entry<K> {
 }
 
 #[test]
-fn a_maps_keys_are_written_as_text_or_refused() {
+fn maps_keys_are_written_as_text_or_refused() {
     #[derive(Serialize)]
     enum Key {
         Plain,
@@ -229,7 +229,7 @@ impl Serialize for Panics {
 }
 
 #[test]
-fn a_serialize_that_fails_or_panics_harms_no_other_event() {
+fn serialize_that_fails_or_panics_harms_no_other_event() {
     watched(|| {
         let events = arrived(Script::new(), |sink| {
             for n in 0..3 {
@@ -260,7 +260,7 @@ impl Serialize for Emits<'_> {
 }
 
 #[test]
-fn a_serialize_may_emit_on_the_same_sink() {
+fn serialize_may_emit_on_the_same_sink() {
     watched(|| {
         let events = arrived(Script::new(), |sink| sink.event("test").emit(&Emits(sink, 3)));
         let levels: Vec<_> = events.iter().map(|e| e.payload.clone()).collect();
@@ -269,7 +269,7 @@ fn a_serialize_may_emit_on_the_same_sink() {
 }
 
 #[test]
-fn a_serialize_may_emit_on_the_same_sink_whose_queue_holds_one_event() {
+fn serialize_may_emit_with_a_capacity_of_one() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let (result, report) = session(runner(&agent).channel_capacity(1), |sink, _| {
@@ -282,7 +282,7 @@ fn a_serialize_may_emit_on_the_same_sink_whose_queue_holds_one_event() {
 }
 
 #[test]
-fn a_sink_that_outlives_its_session_refuses() {
+fn sink_refuses_after_its_session() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let mut kept = None;

@@ -1,4 +1,4 @@
-//! `flush`: what it waits for, and what it says when that does not come.
+//! `flush`: what it waits for, and the errors if that does not happen.
 
 mod common;
 
@@ -14,7 +14,7 @@ use wedr_plugin_sdk::{Error, EventSink, Overflow};
 const SHORT: Duration = Duration::from_millis(20);
 
 #[test]
-fn it_returns_once_everything_is_sent_however_long_the_linger() {
+fn flush_ends_a_long_linger() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         runner(&agent)
@@ -34,7 +34,7 @@ fn it_returns_once_everything_is_sent_however_long_the_linger() {
 }
 
 #[test]
-fn from_eight_threads_in_a_flood_each_sees_its_own_events_sent() {
+fn flush_from_eight_threads_covers_their_own_events() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         runner(&agent)
@@ -62,13 +62,13 @@ fn from_eight_threads_in_a_flood_each_sees_its_own_events_sent() {
 }
 
 #[test]
-fn in_a_flood_that_does_not_end_it_returns_all_the_same() {
+fn flush_returns_in_an_endless_flood() {
     watched(|| {
-        // Slower than the producers: the pipe is full and the queue never empty, and it holds
-        // more than the writer takes at once.
+        // The agent is slower than the producers: the pipe is full, the queue is never empty, and the queue
+        // has more events than the writer takes in one pass.
         let script = Script::new().stop_reading_after(0).read_slowly(1 << 20);
         let agent = TestAgent::with(script).unwrap();
-        let runner = runner(&agent).channel_capacity(2048).drain_timeout(LIMIT);
+        let runner = runner(&agent).channel_capacity(2048);
         let accepted = AtomicU64::new(0);
         let enough = AtomicBool::new(false);
         let emit = |sink: &EventSink| {
@@ -101,13 +101,12 @@ fn in_a_flood_that_does_not_end_it_returns_all_the_same() {
 }
 
 #[test]
-fn with_a_stalled_agent_it_times_out_and_the_events_still_arrive() {
+fn flush_times_out_and_the_events_still_arrive() {
     watched(|| {
         let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();
         let mut accepted = 0;
         runner(&agent)
             .overflow(Overflow::Refuse)
-            .drain_timeout(LIMIT)
             .run_with(metadata(), |sink, _| {
                 while sink.event("test.n").try_emit(&json!("x".repeat(200))).is_ok() {
                     accepted += 1;
@@ -132,7 +131,7 @@ fn with_a_stalled_agent_it_times_out_and_the_events_still_arrive() {
 }
 
 #[test]
-fn after_the_loss_of_the_pipe_it_says_so() {
+fn flush_after_the_loss_of_the_pipe_is_an_error() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let result = runner(&agent).run_with(metadata(), |sink, ctx| {
@@ -146,7 +145,7 @@ fn after_the_loss_of_the_pipe_it_says_so() {
 }
 
 #[test]
-fn after_the_shutdown_it_waits_for_the_drain() {
+fn flush_after_the_shutdown_waits_for_the_drain() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         runner(&agent)
@@ -164,7 +163,7 @@ fn after_the_shutdown_it_waits_for_the_drain() {
 }
 
 #[test]
-fn after_a_drain_that_ran_out_of_time_it_says_how_many_were_lost() {
+fn flush_after_an_expired_drain_counts_the_lost_events() {
     watched(|| {
         let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();
         let result = runner(&agent).drain_timeout(SHORT).overflow(Overflow::Refuse).run_with(

@@ -1,49 +1,32 @@
-//! An agent that misbehaves before the session stands. Whatever it does, the body does not run,
-//! `on_close` is not called, and the error says what it was.
+//! An agent that misbehaves during the handshake. Whatever it does, the body does not run, `on_close` is not
+//! called, and the error tells the cause.
 
 mod common;
 mod raw;
 
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{LIMIT, assert_harmless, failure, metadata, runner, watched};
+use common::time::Moment;
+use common::{AT_ONCE, LIMIT, assert_harmless, failure, metadata, runner, watched};
 use raw::frame;
 use serde_json::json;
 use wedr_plugin_sdk::testing::{Script, SessionEnd, TestAgent};
-use wedr_plugin_sdk::{Error, EventSink, Metadata, RejectReason, Runner, SessionContext};
-use wedr_plugin_sdk::{Result, SessionReport};
+use wedr_plugin_sdk::{Error, Metadata, RejectReason};
 
 const MIB: usize = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
-/// Shorter than any answer that is meant to be late, and long enough for one that is not.
+/// A handshake timeout that is shorter than the delay of a late answer, and long enough for other answers.
 const SHORT: Duration = Duration::from_millis(300);
-/// What a loaded machine may add to a deadline.
-const GRACE: Duration = Duration::from_secs(5);
 
-/// The failure with an agent that follows `script`. It has all the time there is, so whatever is
-/// not said at once is never said.
+/// The error of a session with an agent that follows `script`. There is no time limit, so the test hangs if
+/// the error does not come.
 fn failure_with(script: Script) -> Error {
     let agent = TestAgent::with(script).unwrap();
     let error = failure(runner(&agent).handshake_timeout(Duration::MAX), metadata());
     let session = agent.ended_session(LIMIT).expect("the plugin hung up");
     assert_eq!(session.received.len(), 0, "it went on after {error}");
     error
-}
-
-/// A session that must come about; returns its report.
-fn session(
-    runner: Runner,
-    body: impl FnOnce(&EventSink, &SessionContext) -> Result<()>,
-) -> SessionReport {
-    let (send, report) = mpsc::channel();
-    let keep = move |report: &SessionReport| send.send(report.clone()).unwrap();
-    runner.on_close(keep).run_with(metadata(), body).unwrap();
-    report.recv().expect("on_close was called")
-}
-
-fn one_event(sink: &EventSink, _: &SessionContext) -> Result<()> {
-    sink.emit("test.event", json!({ "n": 1 }))
 }
 
 fn ack(session_id: &str) -> Vec<u8> {
@@ -54,7 +37,7 @@ fn reject(reason: &str) -> Vec<u8> {
     frame(json!({ "type": "reject", "reason": reason }).to_string())
 }
 
-/// Checks an error that shows what the agent said.
+/// Checks an error that contains a text of the agent.
 fn assert_shows_harmlessly(error: &Error) {
     assert_harmless(error);
     for text in [error.to_string(), format!("{error:?}")] {
@@ -62,7 +45,7 @@ fn assert_shows_harmlessly(error: &Error) {
     }
 }
 
-/// A hello that no socket buffer holds.
+/// A hello that is larger than any socket buffer.
 fn metadata_of_900_kib() -> Metadata {
     Metadata::new("test-plugin", "1.2.3", "x".repeat(900 << 10))
 }
@@ -80,7 +63,7 @@ fn assert_protocol(error: &Error) {
 }
 
 #[test]
-fn a_reject_is_its_reason_and_says_what_to_do() {
+fn reject_has_its_reason_and_a_remedy() {
     use RejectReason::{
         BadHandshake, HashMismatch, PathMismatch, Revoked, SchemaMismatch, SignatureInvalid,
         TooManySessions, UnknownPluginId,
@@ -88,12 +71,12 @@ fn a_reject_is_its_reason_and_says_what_to_do() {
     let known = [
         ("bad_handshake", BadHandshake, "matching versions"),
         ("schema_mismatch", SchemaMismatch, "rebuild the plugin"),
-        ("unknown_plugin_id", UnknownPluginId, "`wedr-plugin enroll`"),
-        ("path_mismatch", PathMismatch, "`wedr-plugin update <id>`"),
+        ("unknown_plugin_id", UnknownPluginId, "`wedr-plugin enroll <BINARY> --name"),
+        ("path_mismatch", PathMismatch, "`wedr-plugin update <id> <BINARY>`"),
         ("hash_mismatch", HashMismatch, "`wedr-plugin update <id>`"),
-        ("signature_invalid", SignatureInvalid, "sign it"),
-        ("revoked", Revoked, "`wedr-plugin enroll`"),
-        ("too_many_sessions", TooManySessions, "stop one"),
+        ("signature_invalid", SignatureInvalid, "sign the binary"),
+        ("revoked", Revoked, "`wedr-plugin unrevoke <id>`"),
+        ("too_many_sessions", TooManySessions, "stop another plugin"),
     ];
     watched(|| {
         for (wire, reason, remedy) in known {
@@ -101,26 +84,27 @@ fn a_reject_is_its_reason_and_says_what_to_do() {
             let message = error.to_string();
             assert!(message.contains(wire) && message.contains(remedy), "{message}");
             assert_eq!(format!("{error:?}"), message);
-            assert_eq!(error.is_permanent(), wire != "too_many_sessions", "{wire}");
+            let permanent = ["bad_handshake", "schema_mismatch", "signature_invalid"];
+            assert_eq!(error.is_permanent(), permanent.contains(&wire), "{wire}");
             assert_eq!(self::reason(error), reason);
         }
     });
 }
 
 #[test]
-fn an_unknown_reason_is_kept_and_shown_harmlessly() {
+fn unknown_reason_is_kept_and_shown_harmlessly() {
     let longest = "y".repeat(MIB - (reject("").len() - 4));
     let nasty: String = ('\0'..='\u{a0}').chain("\u{202e}\u{2066}\u{200b}".chars()).collect();
     let mut reasons = vec!["solar_flare".into(), String::new(), nasty];
     if cfg!(unix) {
-        // A named pipe loses what was not read when the agent closed.
+        // A named pipe discards what was not read when the agent closed it.
         reasons.push(longest);
     }
     watched(|| {
         for wire in reasons {
             let error = failure_with(Script::new().reject(wire.as_str()));
             assert_shows_harmlessly(&error);
-            assert!(error.is_permanent());
+            assert!(!error.is_permanent());
             let reason = reason(error);
             let shown = [reason.to_string(), format!("{reason:?}")].concat();
             assert_eq!(shown.chars().find(|c| c.is_control()), None);
@@ -130,7 +114,7 @@ fn an_unknown_reason_is_kept_and_shown_harmlessly() {
 }
 
 #[test]
-fn a_reason_that_fits_no_frame_is_not_the_protocol() {
+fn reason_that_fits_no_frame_is_not_the_protocol() {
     watched(|| {
         let one_too_long = "y".repeat(MIB - (reject("").len() - 4) + 1);
         assert_protocol(&failure_with(Script::new().reject(one_too_long)));
@@ -139,73 +123,66 @@ fn a_reason_that_fits_no_frame_is_not_the_protocol() {
 }
 
 #[test]
-fn a_reject_sent_before_hello_is_read_is_not_lost() {
-    let script = Script::new().reject("too_many_sessions").answer_before_hello();
-    let hellos = [metadata(), metadata_of_900_kib()];
-    watched(|| {
+fn reject_sent_before_hello_is_read_is_not_lost() {
+    let run_20 = |metadata: Metadata| {
+        let script = Script::new().reject("too_many_sessions").answer_before_hello();
         let agent = TestAgent::with(script).unwrap();
-        for metadata in hellos {
-            // The agent has closed before hello is written, during it or after it: as it comes.
-            for _ in 0..100 {
-                let runner = runner(&agent).handshake_timeout(Duration::MAX);
-                let error = failure(runner, metadata.clone());
-                if cfg!(windows) && matches!(error, Error::HandshakeClosed) {
-                    // A named pipe loses what was not read when the agent closed.
-                    continue;
-                }
-                assert_eq!(reason(error), RejectReason::TooManySessions);
+        // The agent closes before the plugin writes hello, while it writes, or after: the threads decide.
+        for _ in 0..20 {
+            let runner = runner(&agent).handshake_timeout(Duration::MAX);
+            let error = failure(runner, metadata.clone());
+            if cfg!(windows) && matches!(error, Error::HandshakeClosed) {
+                // A named pipe discards what was not read when the agent closed it.
+                continue;
             }
+            assert_eq!(reason(error), RejectReason::TooManySessions);
         }
         assert!(agent.sessions().iter().all(|session| session.hello.is_none()));
-    });
+    };
+    for _ in 0..5 {
+        watched(move || run_20(metadata()));
+        watched(move || run_20(metadata_of_900_kib()));
+    }
 }
 
 #[test]
-fn an_agent_that_never_answers_is_waited_for_as_long_as_was_said() {
+fn missing_answer_is_waited_for_until_the_timeout() {
     watched(|| {
         let agent = TestAgent::with(Script::new().never_answer()).unwrap();
-        let start = Instant::now();
+        let start = Moment::now();
         let error = failure(runner(&agent).handshake_timeout(SHORT), metadata());
+        let waited = start.elapsed_within(SHORT + AT_ONCE);
         assert!(matches!(error, Error::HandshakeTimeout(SHORT)), "{error:?}");
-        let waited = start.elapsed();
-        assert!(waited >= SHORT && waited < SHORT + GRACE, "{waited:?}");
+        assert!(waited >= SHORT, "{waited:?}");
         assert!(error.to_string().contains("300ms"), "{error}");
         assert!(!error.is_permanent());
     });
 }
 
 #[test]
-fn an_answer_may_come_byte_by_byte() {
+fn handshake_timeout_is_for_the_whole_answer() {
     watched(|| {
-        let script = Script::new().answer_slowly(Duration::from_millis(1));
-        let agent = TestAgent::with(script.session_id("slow")).unwrap();
-        let report = session(runner(&agent).handshake_timeout(LIMIT), one_event);
-        assert!(report.confirmed, "{report:?}");
-        assert_eq!(report.session_id, "slow");
-    });
-}
-
-#[test]
-fn the_handshake_timeout_is_for_the_whole_answer() {
-    watched(|| {
-        // A byte every 30 ms would take more than three seconds, one a second two minutes.
+        // One byte every 30 ms would take more than three seconds in all; one byte per second, two minutes.
         for (pause, timeout) in [(SHORT / 10, SHORT), (SECOND, 2 * SECOND + SHORT)] {
             let agent = TestAgent::with(Script::new().answer_slowly(pause)).unwrap();
-            let start = Instant::now();
+            let start = Moment::now();
             let error = failure(runner(&agent).handshake_timeout(timeout), metadata());
-            let waited = start.elapsed();
+            let waited = start.elapsed_within(timeout + AT_ONCE);
             assert!(matches!(error, Error::HandshakeTimeout(t) if t == timeout), "{error:?}");
-            assert!((timeout..timeout + GRACE).contains(&waited), "{waited:?}");
+            assert!(waited >= timeout, "{waited:?}");
         }
     });
 }
 
 #[test]
-fn a_long_hello_may_be_read_slowly_but_not_for_ever() {
+fn long_hello_may_be_read_slowly_but_not_for_ever() {
     watched(|| {
         let script = Script::new().read_slowly(8 << 20);
         let agent = TestAgent::with(script).unwrap();
-        runner(&agent).handshake_timeout(LIMIT).run_with(metadata_of_900_kib(), one_event).unwrap();
+        runner(&agent)
+            .handshake_timeout(LIMIT)
+            .run_with(metadata_of_900_kib(), |_, _| Ok(()))
+            .unwrap();
 
         let agent = TestAgent::with(Script::new().read_slowly(1000)).unwrap();
         let error = failure(runner(&agent).handshake_timeout(SHORT), metadata_of_900_kib());
@@ -253,7 +230,7 @@ fn garbage_is_not_the_protocol() {
 }
 
 #[test]
-fn an_answer_must_be_an_object() {
+fn answer_must_be_an_object() {
     watched(|| {
         for body in [r#"["hello_ack","s","v",4096,30]"#, r#"["reject","revoked"]"#] {
             assert_protocol(&failure_with(Script::new().answer_with_body(body)));
@@ -263,7 +240,7 @@ fn an_answer_must_be_an_object() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_announced_length_allocates_nothing() {
+fn announced_length_allocates_nothing() {
     fn peak_kib() -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmPeak:"));
@@ -273,20 +250,14 @@ fn an_announced_length_allocates_nothing() {
     watched(|| {
         let before = peak_kib();
         assert_protocol(&failure_with(Script::new().announce(u32::MAX)));
-        // The tests beside this one take address space too, but not gigabytes of it.
+        // Other tests in this process also use address space, but not gigabytes.
         assert!(peak_kib() - before < 3 << 20, "{before} KiB before");
     });
 }
 
 #[test]
-fn only_the_first_answer_counts() {
+fn answer_after_a_reject_is_ignored() {
     watched(|| {
-        let acked = [ack("first"), reject("revoked")].concat();
-        let agent = TestAgent::with(Script::new().answer_with(acked)).unwrap();
-        let report = session(runner(&agent), one_event);
-        assert_eq!(report.session_id, "first");
-        assert!(report.confirmed, "{report:?}");
-
         let rejected = [reject("revoked"), ack("second")].concat();
         let error = failure_with(Script::new().answer_with(rejected));
         assert_eq!(reason(error), RejectReason::Revoked);
@@ -294,27 +265,7 @@ fn only_the_first_answer_counts() {
 }
 
 #[test]
-fn bytes_after_the_ack_are_ignored() {
-    let after = [vec![0; 4], vec![0xff; 3], frame("null"), ack("another"), vec![0xa5; 60_000]];
-    watched(|| {
-        for bytes in after {
-            // In one write, and in a second one.
-            let together = Script::new().answer_with([ack("s"), bytes.clone()].concat());
-            let apart = Script::new().send_after_ack(bytes);
-            for script in [together, apart] {
-                let agent = TestAgent::with(script).unwrap();
-                let report = session(runner(&agent), one_event);
-                assert!(report.confirmed, "{report:?}");
-                let session = agent.ended_session(LIMIT).unwrap();
-                assert_eq!(session.end, Some(SessionEnd::Goodbye));
-                assert_eq!(session.events().count(), 1);
-            }
-        }
-    });
-}
-
-#[test]
-fn an_agent_that_closes_instead_of_answering() {
+fn close_instead_of_an_answer_is_handshake_closed() {
     watched(|| {
         let after_hello = [Script::new().close_before_answer(), Script::new().close_mid_answer()];
         let at_once = after_hello.clone().map(Script::answer_before_hello);
@@ -332,57 +283,7 @@ fn an_agent_that_closes_instead_of_answering() {
 }
 
 #[test]
-fn a_limit_that_no_event_fits_leaves_the_session_standing() {
-    watched(|| {
-        for limit in [0, 10] {
-            let agent = TestAgent::with(Script::new().max_payload_bytes(limit as u64)).unwrap();
-            let report = session(runner(&agent), |sink, ctx| {
-                assert_eq!(ctx.max_payload_bytes(), limit);
-                let refused = sink.emit("", json!(null));
-                assert!(
-                    matches!(refused, Err(Error::PayloadTooLarge { max, .. }) if max == limit),
-                    "{refused:?}"
-                );
-                Ok(())
-            });
-            assert!(report.confirmed && report.stats.sent == 0, "{report:?}");
-        }
-    });
-}
-
-#[test]
-fn a_limit_beyond_the_frame_is_the_frames() {
-    watched(|| {
-        for limit in [MIB as u64, 1 << 32, u64::MAX] {
-            let agent = TestAgent::with(Script::new().max_payload_bytes(limit)).unwrap();
-            let report = session(runner(&agent), |sink, ctx| {
-                assert_eq!(ctx.max_payload_bytes(), MIB);
-                let refused = sink.emit("test.large", "x".repeat(MIB).into());
-                assert!(matches!(refused, Err(Error::PayloadTooLarge { max: MIB, .. })));
-                sink.emit("test.large", "x".repeat(MIB - 200).into())
-            });
-            assert!(report.confirmed && report.stats.sent == 1, "{report:?}");
-        }
-    });
-}
-
-#[test]
-fn a_heartbeat_of_no_or_of_endless_seconds_is_none_for_now() {
-    watched(|| {
-        for seconds in [0, u64::from(u32::MAX), u64::MAX] {
-            let agent = TestAgent::with(Script::new().heartbeat_sec(seconds)).unwrap();
-            let report = session(runner(&agent), |sink, ctx| {
-                one_event(sink, ctx)?;
-                sink.flush(LIMIT)?;
-                one_event(sink, ctx)
-            });
-            assert!(report.confirmed && report.stats.heartbeats == 0, "{report:?}");
-        }
-    });
-}
-
-#[test]
-fn a_shutdown_during_the_handshake_is_no_error() {
+fn shutdown_during_the_handshake_is_no_error() {
     watched(|| {
         let agent = TestAgent::with(Script::new().never_answer()).unwrap();
         let runner = runner(&agent).handshake_timeout(Duration::MAX);
@@ -405,14 +306,14 @@ fn a_shutdown_during_the_handshake_is_no_error() {
     });
 }
 
-/// An agent that does not read hello, and does not hang up either.
+/// An agent that does not read hello and does not close the pipe.
 mod unread {
     use super::raw::{ACK, RawAgent};
     use super::*;
 
-    /// What a plugin with a long hello makes of an agent that answers `bytes` without reading,
-    /// and what came of hello, or after it.
-    fn answered_unread(bytes: &[u8], timeout: Duration) -> (Error, Vec<u8>) {
+    /// Runs a plugin with a long hello against an agent that sends `bytes` without reading. There is no time
+    /// limit: the answer ends the handshake. Returns the plugin's result, and the bytes that the plugin sent.
+    fn answered_unread(bytes: &[u8]) -> (Error, Vec<u8>) {
         let agent = RawAgent::start();
         std::thread::scope(|scope| {
             let (finished, wait_until_finished) = mpsc::channel::<()>();
@@ -420,36 +321,29 @@ mod unread {
             let agents = scope.spawn(move || {
                 let mut pipe = listening.accept();
                 pipe.send(bytes).unwrap();
-                // Ends when the sender is dropped.
+                // Returns when the sender is dropped.
                 let _ = wait_until_finished.recv();
                 pipe.rest()
             });
-            let error = failure(agent.runner().handshake_timeout(timeout), metadata_of_900_kib());
+            let runner = agent.runner().handshake_timeout(Duration::MAX);
+            let error = failure(runner, metadata_of_900_kib());
             drop(finished);
             (error, agents.join().unwrap())
         })
     }
 
     #[test]
-    fn a_reject_counts_though_hello_is_stuck() {
+    fn reject_counts_at_once_while_hello_is_stuck() {
         watched(|| {
-            let (error, _) = answered_unread(&reject("revoked"), SHORT);
+            let (error, _) = answered_unread(&reject("revoked"));
             assert_eq!(reason(error), RejectReason::Revoked);
         });
     }
 
     #[test]
-    fn a_reject_counts_at_once_though_hello_is_stuck() {
+    fn ack_does_not_repair_a_partial_hello() {
         watched(|| {
-            let (error, _) = answered_unread(&reject("revoked"), Duration::MAX);
-            assert_eq!(reason(error), RejectReason::Revoked);
-        });
-    }
-
-    #[test]
-    fn an_ack_does_not_mend_a_hello_that_was_cut_off() {
-        watched(|| {
-            let (error, rest) = answered_unread(&raw::frame(ACK), SHORT);
+            let (error, rest) = answered_unread(&raw::frame(ACK));
             assert!(matches!(error, Error::Protocol(_)), "{error:?}");
             let announced = u32::from_le_bytes(rest[..4].try_into().unwrap()) as usize;
             assert!(rest.len() < 4 + announced, "written after a torn frame");

@@ -1,5 +1,5 @@
-//! Heartbeats: when they are sent, and when not. They are timed where they are sent, not where they
-//! arrive: behind whatever is in the pipe.
+//! Heartbeats: when the writer sends them, and when not. The tests measure the time of sending. The time of
+//! arrival depends on what is in the pipe.
 
 mod common;
 
@@ -7,66 +7,90 @@ use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LIMIT, metadata, runner, watched};
+use common::time::{Moment, assert_in_time};
+use common::{LIMIT, metadata, runner, session, watched};
 use serde_json::json;
 use wedr_plugin_sdk::testing::{Script, TestAgent};
-use wedr_plugin_sdk::{EventSink, SessionContext};
+use wedr_plugin_sdk::{EventSink, Runner, SessionContext, Stats};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// By how much a heartbeat may be late: a fifth of the interval.
+/// How late a heartbeat may be: a fifth of the interval.
 const TOLERANCE: Duration = Duration::from_millis(200);
 
-/// When the writer had sent each of the heartbeats from `first` on, `count` of them. Does
-/// `meanwhile` every millisecond.
+/// The times when the writer sent `count` heartbeats, beginning with the heartbeat `first`. Calls `meanwhile`
+/// every millisecond.
 fn beats(
     first: u64,
     count: u64,
     (sink, ctx): (&EventSink, &SessionContext),
-    mut meanwhile: impl FnMut(),
-) -> Vec<Instant> {
+    mut meanwhile: impl FnMut(&EventSink),
+) -> Vec<Moment> {
     let mut beats = Vec::new();
     while (beats.len() as u64) < count {
         ctx.sleep(Duration::from_millis(1));
         assert!(!ctx.is_shutting_down(), "{:?}", sink.stats());
-        meanwhile();
+        meanwhile(sink);
         for _ in first + beats.len() as u64..sink.stats().heartbeats {
-            beats.push(Instant::now());
+            beats.push(Moment::now());
         }
     }
     beats
 }
 
-/// Checks that of `beats` the first was due within `due`, and each other an interval after the one
-/// before. None is early: an interval counts from when the one before was sent.
-fn assert_on_time(beats: &[Instant], due: RangeInclusive<Instant>) {
-    let since_due: Vec<_> = beats.iter().map(|at| at.duration_since(*due.start())).collect();
-    for (n, beat) in (0..).zip(beats) {
-        // Each may be as late again after the one before.
-        let late = (n + 1) * TOLERANCE;
-        let on_time = *due.start() + n * INTERVAL..=*due.end() + n * INTERVAL + late;
-        assert!(on_time.contains(beat), "early, or later than a fifth: {since_due:?}");
+/// When the first heartbeat is due. `since` is a moment before that.
+struct Due {
+    since: Moment,
+    first: RangeInclusive<Instant>,
+}
+
+impl Due {
+    /// The session began between `before` and now.
+    fn in_session_since(before: Moment) -> Self {
+        Self { since: before, first: before.at + INTERVAL..=Instant::now() + INTERVAL }
     }
 }
 
-/// When the first heartbeat is due in a session that began between `before` and now.
-fn first_due(before: Instant) -> RangeInclusive<Instant> {
-    before + INTERVAL..=Instant::now() + INTERVAL
+/// Checks that the first of `beats` was sent when it was due, and each further one an interval after the one
+/// before. None may be early: an interval begins when the heartbeat before was sent.
+fn assert_on_time(beats: &[Moment], due: Due) {
+    for (n, beat) in (0..).zip(beats) {
+        let early = (*due.first.start() + n * INTERVAL).saturating_duration_since(beat.at);
+        assert_eq!(early, Duration::ZERO, "heartbeat {n} was early");
+        // The delays of several heartbeats add up.
+        let last = *due.first.end() + n * INTERVAL + (n + 1) * TOLERANCE;
+        assert_in_time(&format!("heartbeat {n}"), last, due.since, *beat);
+    }
+}
+
+/// Runs a session, and checks that its first `count` heartbeats are on time. Calls `meanwhile` every
+/// millisecond. Returns the counters at the last heartbeat.
+fn assert_session_on_time(runner: Runner, count: u64, meanwhile: impl FnMut(&EventSink)) -> Stats {
+    let before = Moment::now();
+    let mut stats = None;
+    let (result, _) = session(runner, |sink, ctx| {
+        let due = Due::in_session_since(before);
+        assert_on_time(&beats(0, count, (sink, ctx), meanwhile), due);
+        stats = Some(sink.stats());
+        Ok(())
+    });
+    result.unwrap();
+    stats.unwrap()
 }
 
 #[test]
-fn they_come_on_time_in_a_flood() {
+fn heartbeats_are_on_time_in_a_flood() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
-        let before = Instant::now();
+        let before = Moment::now();
         runner(&agent)
             .heartbeat(INTERVAL)
             .run_with(metadata(), |sink, ctx| {
-                let due = first_due(before);
+                let due = Due::in_session_since(before);
                 let beats = thread::scope(|scope| {
                     for _ in 0..8 {
                         scope.spawn(|| while sink.emit("test.flood", json!({})).is_ok() {});
                     }
-                    let beats = beats(0, 4, (sink, ctx), || ());
+                    let beats = beats(0, 4, (sink, ctx), |_| ());
                     ctx.shutdown_handle().shutdown();
                     beats
                 });
@@ -78,59 +102,43 @@ fn they_come_on_time_in_a_flood() {
 }
 
 #[test]
-fn they_come_on_time_when_nothing_else_does() {
+fn heartbeats_are_on_time_in_an_idle_session() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
-        let before = Instant::now();
-        runner(&agent)
-            .heartbeat(INTERVAL)
-            .run_with(metadata(), |sink, ctx| {
-                let due = first_due(before);
-                assert_on_time(&beats(0, 3, (sink, ctx), || ()), due);
-                Ok(())
-            })
-            .unwrap();
+        assert_session_on_time(runner(&agent).heartbeat(INTERVAL), 3, |_| ());
     });
 }
 
 #[test]
-fn they_come_on_time_however_long_the_linger() {
+fn heartbeats_are_on_time_with_a_long_linger() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
-        let before = Instant::now();
-        runner(&agent)
-            .heartbeat(INTERVAL)
-            .linger(LIMIT)
-            .run_with(metadata(), |sink, ctx| {
-                let due = first_due(before);
-                // After each of them the writer lingers again.
-                let trickle = || sink.emit("test.trickle", json!({})).unwrap();
-                assert_on_time(&beats(0, 3, (sink, ctx), trickle), due);
-                // It did linger: else every event were a write.
-                let stats = sink.stats();
-                assert!(stats.writes < 20, "{stats:?}");
-                Ok(())
-            })
-            .unwrap();
+        let runner = runner(&agent).heartbeat(INTERVAL).linger(LIMIT);
+        // The writer lingers again after each event.
+        let trickle = |sink: &EventSink| sink.emit("test.trickle", json!({})).unwrap();
+        let stats = assert_session_on_time(runner, 3, trickle);
+        // The writer has lingered: otherwise each event would have been a write.
+        assert!(stats.writes < 20, "{stats:?}");
     });
 }
 
 #[test]
-fn after_a_stall_they_come_on_time_and_not_in_a_burst() {
+fn heartbeats_after_a_stall_are_on_time() {
     watched(|| {
         let agent = TestAgent::with(Script::new().stop_reading_after(1)).unwrap();
         runner(&agent)
             .heartbeat(INTERVAL)
             .channel_capacity(64)
             .run_with(metadata(), |sink, ctx| {
-                // The pipe is full, and the writer held up for several intervals.
+                // The pipe is full, and the writer is blocked for several intervals.
                 let filler = json!("x".repeat(1000));
                 while sink.event("test").emit_timeout(&filler, 3 * INTERVAL).is_ok() {}
                 let first = sink.stats().heartbeats;
-                let resumed = Instant::now();
+                let resumed = Moment::now();
                 agent.resume();
-                // One is due at once, for all that were missed.
-                assert_on_time(&beats(first, 3, (sink, ctx), || ()), resumed..=resumed);
+                // One heartbeat is due at once, instead of all that were missed.
+                let due = Due { since: resumed, first: resumed.at..=resumed.at };
+                assert_on_time(&beats(first, 3, (sink, ctx), |_| ()), due);
                 Ok(())
             })
             .unwrap();
@@ -138,13 +146,13 @@ fn after_a_stall_they_come_on_time_and_not_in_a_burst() {
 }
 
 #[test]
-fn none_are_sent_if_so_configured() {
+fn no_heartbeats_are_sent_if_so_configured() {
     watched(|| {
         let agent = TestAgent::with(Script::new().heartbeat_sec(1)).unwrap();
         runner(&agent)
             .heartbeat(None)
             .run_with(metadata(), |_, ctx| {
-                // Longer than what the agent suggests: there is nothing else to wait for.
+                // Longer than the interval that the agent suggests. No event of the test ends this wait.
                 ctx.sleep(INTERVAL + 2 * TOLERANCE);
                 Ok(())
             })
@@ -154,17 +162,10 @@ fn none_are_sent_if_so_configured() {
 }
 
 #[test]
-fn they_come_as_often_as_the_agent_suggests() {
+fn heartbeats_follow_the_agents_suggestion() {
     watched(|| {
         let agent = TestAgent::with(Script::new().heartbeat_sec(1)).unwrap();
-        let before = Instant::now();
-        runner(&agent)
-            .run_with(metadata(), |sink, ctx| {
-                let due = first_due(before);
-                assert_on_time(&beats(0, 2, (sink, ctx), || ()), due);
-                Ok(())
-            })
-            .unwrap();
+        assert_session_on_time(runner(&agent), 2, |_| ());
         assert_eq!(agent.ended_session(LIMIT).unwrap().heartbeats().count(), 2);
     });
 }

@@ -1,7 +1,7 @@
-//! Sessions that follow one another leave nothing behind. The only test of its process, since it
-//! looks at what the whole process holds.
+//! Sessions, one after another, leave nothing behind. This is the only test of its process, because it counts
+//! the resources of the whole process.
 //!
-//! `WEDR_TEST_SESSIONS=10000 cargo test --test leaks` has that many sessions instead of 1000.
+//! `WEDR_TEST_SESSIONS=10000 cargo test --test leaks` runs that many sessions instead of 1000.
 
 mod common;
 
@@ -15,15 +15,16 @@ use serde_json::json;
 use wedr_plugin_sdk::testing::{RecordedSession, TestAgent};
 use wedr_plugin_sdk::{CloseCause, EventSink, Runner};
 
-/// Sessions that one test agent serves before another takes its place: it remembers them all.
+/// How many sessions one test agent serves. Then the test starts another, because a test agent keeps all its
+/// sessions in memory.
 const PER_AGENT: usize = 100;
-/// How many bytes more may be on the heap: of 1000 sessions, 8 each, which is less than any leak.
+/// How many bytes the heap may grow: 8 for each of 1000 sessions, less than any leak.
 const SLACK: usize = 8 << 10;
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-/// What the process holds.
+/// The resources of the process.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     heap: usize,
@@ -31,7 +32,7 @@ struct Held {
     threads: usize,
     #[cfg(target_os = "linux")]
     descriptors: usize,
-    /// Not judged: how much of what is freed it keeps is the allocator's affair.
+    /// Not checked: the allocator decides how much freed memory it keeps.
     #[cfg(target_os = "linux")]
     #[expect(dead_code, reason = "shown")]
     resident_kib: usize,
@@ -68,7 +69,7 @@ impl Held {
     }
 }
 
-/// A session that ends in one of the ways that there are, without anybody to see it.
+/// A session that ends in one of several ways, with an agent that does not read.
 fn pass(agent: &TestAgent, n: usize) {
     let emits = |sink: &EventSink| sink.emit("test.n", json!({ "n": n }));
     let endless = |sink: &EventSink| while emits(sink).is_ok() {};
@@ -79,7 +80,7 @@ fn pass(agent: &TestAgent, n: usize) {
                 0 => return Ok(()),
                 1 => ctx.shutdown_handle().shutdown(),
                 2 => agent.disconnect(),
-                // Does not call the panic hook.
+                // This does not call the panic hook.
                 _ => resume_unwind(Box::new("the body's own")),
             }
             endless(sink);
@@ -112,11 +113,11 @@ fn sessions_that_follow_one_another_leave_nothing_behind() {
             });
         }
     };
-    // What is there once and stays, such as the buffers of this thread.
+    // Everything that is allocated once and stays, such as the buffers of this thread.
     pass_all(2);
     let before = Held::now();
     pass_all(sessions / PER_AGENT);
-    // A thread that has been waited for may not have left the process yet.
+    // A thread that was joined may still be listed for a moment.
     let start = Instant::now();
     while Held::now().exceeds(before) && start.elapsed() < LIMIT {
         thread::yield_now();

@@ -57,28 +57,28 @@ fn assert_missing(result: Result<Metadata>) {
 }
 
 #[test]
-fn an_id_that_is_not_set_is_missing() {
+fn id_that_is_not_set_is_missing() {
     if !is_child() {
-        return run_in_child("an_id_that_is_not_set_is_missing", None);
+        return run_in_child("id_that_is_not_set_is_missing", None);
     }
     assert_missing(Metadata::from_env("acme", "1.0"));
     assert_missing(metadata!("acme"));
 }
 
 #[test]
-fn an_empty_id_is_missing() {
+fn empty_id_is_missing() {
     if !is_child() {
-        return run_in_child("an_empty_id_is_missing", Some("".as_ref()));
+        return run_in_child("empty_id_is_missing", Some("".as_ref()));
     }
     assert_missing(Metadata::from_env("acme", "1.0"));
     assert_missing(metadata!("acme"));
 }
 
 #[test]
-fn an_id_is_taken_as_it_is() {
+fn id_is_taken_unchanged() {
     let id = " 8f0c é\n";
     if !is_child() {
-        return run_in_child("an_id_is_taken_as_it_is", Some(id.as_ref()));
+        return run_in_child("id_is_taken_unchanged", Some(id.as_ref()));
     }
     let metadata = Metadata::from_env("acme", "1.0").unwrap();
     assert_eq!(fields(&metadata), [id, "1.0", "acme"]);
@@ -86,11 +86,11 @@ fn an_id_is_taken_as_it_is() {
 
 #[test]
 #[cfg(unix)]
-fn an_id_that_is_not_utf8_is_a_bad_configuration() {
+fn id_that_is_not_utf8_is_a_bad_configuration() {
     use std::os::unix::ffi::OsStrExt;
     if !is_child() {
         let id = OsStr::from_bytes(b"a\xff\x1b[2J");
-        return run_in_child("an_id_that_is_not_utf8_is_a_bad_configuration", Some(id));
+        return run_in_child("id_that_is_not_utf8_is_a_bad_configuration", Some(id));
     }
     let error = metadata!("acme").unwrap_err();
     assert!(matches!(error, Error::InvalidConfig(_)), "{error:?}");
@@ -129,9 +129,9 @@ mod with_names_of_its_own {
 }
 
 #[test]
-fn the_macro_takes_a_name_however_it_is_written() {
+fn macro_accepts_any_form_of_a_name() {
     if !is_child() {
-        let name = "the_macro_takes_a_name_however_it_is_written";
+        let name = "macro_accepts_any_form_of_a_name";
         return run_in_child(name, Some("8f0c".as_ref()));
     }
     let owned = String::from(NAME);
@@ -141,7 +141,7 @@ fn the_macro_takes_a_name_however_it_is_written() {
         metadata!("acme",),
         metadata!(NAME),
         metadata!(&owned),
-        metadata!(if owned.is_empty() { "nobody" } else { &owned }),
+        metadata!(if owned.is_empty() { "no name" } else { &owned }),
         with_names_of_its_own::metadata(),
     ] {
         assert_eq!(fields(&metadata.unwrap()), ["8f0c", version, NAME]);
@@ -160,7 +160,7 @@ mod elsewhere {
     use super::*;
 
     #[test]
-    fn the_version_is_the_callers() {
+    fn version_is_the_callers() {
         let main = r#"
             fn main() {
                 let meta = wedr_plugin_sdk::metadata!("acme-tick").unwrap();
@@ -177,7 +177,7 @@ mod elsewhere {
     }
 
     #[test]
-    fn what_is_not_one_name_does_not_compile() {
+    fn macro_with_bad_arguments_does_not_compile() {
         watched(|| {
             let folder = tempfile::tempdir().unwrap();
             for (arguments, says) in [

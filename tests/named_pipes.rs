@@ -1,4 +1,4 @@
-//! What only a named pipe does: instances, all of them busy, and names that must be local.
+//! Properties that only named pipes have: instances, which may all be busy, and names that must be local.
 #![cfg(windows)]
 
 mod common;
@@ -14,7 +14,7 @@ use raw::RawAgent;
 use wedr_plugin_sdk::testing::{RecordedSession, SessionEnd, TestAgent};
 use wedr_plugin_sdk::{AgentTrust, Error, Runner};
 
-/// As many as the agent serves at once.
+/// As many as the agent has.
 const INSTANCES: usize = 64;
 
 /// Takes every instance of the agent's pipe.
@@ -24,7 +24,7 @@ fn occupy(agent: &TestAgent) -> Vec<File> {
         loop {
             match OpenOptions::new().read(true).write(true).open(agent.path()) {
                 Ok(pipe) => return pipe,
-                // The next instance is made once the last one has its client.
+                // The next instance is created when the last one has its client.
                 Err(e) => assert_eq!(e.raw_os_error(), Some(231), "{e}"),
             }
         }
@@ -39,7 +39,7 @@ fn run(runner: Runner) -> wedr_plugin_sdk::Result<()> {
 }
 
 #[test]
-fn busy_instances_are_waited_for_as_long_as_was_said() {
+fn busy_instances_are_waited_for_until_the_timeout() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let _taken = occupy(&agent);
@@ -52,7 +52,7 @@ fn busy_instances_are_waited_for_as_long_as_was_said() {
 }
 
 #[test]
-fn an_instance_that_comes_free_is_used() {
+fn freed_pipe_instance_is_used() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let mut taken = occupy(&agent);
@@ -69,7 +69,7 @@ fn an_instance_that_comes_free_is_used() {
 }
 
 #[test]
-fn a_shutdown_while_every_instance_is_busy_is_no_error() {
+fn shutdown_while_every_instance_is_busy_is_no_error() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let _taken = occupy(&agent);
@@ -84,18 +84,19 @@ fn a_shutdown_while_every_instance_is_busy_is_no_error() {
 }
 
 #[test]
-fn a_pipe_that_nobody_made_is_not_found() {
+fn missing_pipe_is_not_found() {
     watched(|| {
-        let nobody =
-            Runner::new().pipe_path(r"\\.\pipe\wedr-nobody-is-here").install_signal_handler(false);
-        let result = run(nobody);
+        let missing = Runner::new()
+            .pipe_path(r"\\.\pipe\wedr-no-agent-is-here")
+            .install_signal_handler(false);
+        let result = run(missing);
         let Err(Error::Connect { source, .. }) = result else { panic!("{result:?}") };
         assert_eq!(source.kind(), ErrorKind::NotFound);
     });
 }
 
 #[test]
-fn a_name_that_could_lead_to_another_machine_opens_nothing() {
+fn name_that_could_lead_to_another_machine_opens_nothing() {
     let long = format!(r"\\.\pipe\{}", "x".repeat(300));
     for path in [
         r"\\server\pipe\WazabiEDR_plugin",
@@ -113,9 +114,9 @@ fn a_name_that_could_lead_to_another_machine_opens_nothing() {
 }
 
 #[test]
-fn a_pipe_of_the_own_user_is_trusted() {
+fn pipe_of_the_own_user_is_trusted() {
     watched(|| {
-        // Wine 8 knows owners as far as they are set, which the test agent does.
+        // Under Wine 8 a pipe has an owner only if it is set. The test agent sets it.
         for trust in [AgentTrust::OwnerOrRoot, AgentTrust::Any] {
             let agent = TestAgent::start().unwrap();
             run(runner(&agent).trusted_agent(trust)).unwrap();
@@ -124,11 +125,11 @@ fn a_pipe_of_the_own_user_is_trusted() {
 }
 
 #[test]
-fn a_pipe_of_somebody_else_gets_nothing() {
+fn pipe_of_another_owner_gets_nothing() {
     watched(|| {
-        // SYSTEM, the Administrators, the Guests, everybody.
+        // SYSTEM, the Administrators, the Guests, all users.
         for (owner, trusted) in [("SY", true), ("BA", true), ("BG", false), ("WD", false)] {
-            // Windows lets a process make a pipe only for those that it may act for; Wine for all.
+            // On Windows a process can set only some owners, on Wine any.
             let Ok(agent) = RawAgent::owned_by(owner) else { continue };
             let run = || run(agent.runner().trusted_agent(AgentTrust::OwnerOrRoot));
             thread::scope(|scope| {
@@ -141,10 +142,10 @@ fn a_pipe_of_somebody_else_gets_nothing() {
                     assert!(!agents.join().unwrap().is_empty());
                     return;
                 }
-                // The agent does not see a plugin that is gone before it listens.
+                // The agent does not see a plugin that has closed before the agent accepts.
                 while !agents.is_finished() {
                     let error = run().unwrap_err();
-                    // It takes one connection; after that nobody frees the instance.
+                    // The agent accepts one connection. After that the instance stays busy.
                     let too_late = matches!(error, Error::Connect { .. }) && agents.is_finished();
                     assert!(
                         too_late || matches!(error, Error::UntrustedAgent(_)),
@@ -158,7 +159,7 @@ fn a_pipe_of_somebody_else_gets_nothing() {
 }
 
 #[test]
-fn a_reader_that_stalls_in_mid_frame_leaves_a_torn_one_and_no_goodbye() {
+fn stall_in_mid_frame_ends_without_a_goodbye() {
     watched(|| {
         use wedr_plugin_sdk::testing::Script;
         let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();

@@ -1,27 +1,24 @@
-//! What a run returns and reports, whatever its body and its agent do.
+//! What `run` returns and reports, for each end of the body and of the agent.
 
 mod common;
 mod raw;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{LIMIT, SLACK, fill, metadata, reporting, runner, session, stalled_agent, watched};
+use common::time::Moment;
+use common::{
+    LIMIT, NOTICED, SLACK, fill, metadata, reporting, runner, session, session_that_panics,
+    stalled_agent, watched,
+};
 use raw::RawAgent;
 use serde_json::json;
 use wedr_plugin_sdk::testing::{Script, SessionEnd, TestAgent};
-use wedr_plugin_sdk::{CloseCause, Error, EventSink, Result, Runner};
-
-/// Runs a session whose body panics with `payload`; returns the panic that leaves `run`.
-fn session_that_panics(runner: Runner, payload: &'static str) -> &'static str {
-    let run = || runner.run_with(metadata(), |_, _| panic_any(payload));
-    let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("the panic goes on");
-    *panic.downcast().expect("the payload is intact")
-}
+use wedr_plugin_sdk::{CloseCause, Error, EventSink, Result, SessionContext};
 
 #[test]
-fn a_body_that_says_shutdown_has_not_failed() {
+fn shutdown_error_of_the_body_is_ok() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let (result, report) = session(runner(&agent), |sink, ctx| {
@@ -33,31 +30,123 @@ fn a_body_that_says_shutdown_has_not_failed() {
     });
 }
 
-#[test]
-fn what_the_sdk_said_means_the_same_when_the_body_wraps_it_as_its_own() {
-    type Boxed = Box<dyn std::error::Error + Send + Sync>;
-    fn emits(sink: &EventSink) -> Result<(), Boxed> {
-        Ok(sink.emit("test.late", json!({}))?)
-    }
-    watched(|| {
-        let agent = TestAgent::start().unwrap();
-        let (result, _) = session(runner(&agent), |sink, ctx| {
-            ctx.shutdown_handle().shutdown();
-            emits(sink).map_err(Error::plugin)
-        });
-        result.unwrap();
+/// Bodies that emit after the end of the session, and return the error inside an error of their own.
+mod wrapping {
+    use super::*;
 
-        let (result, _) = session(runner(&agent), |sink, ctx| {
-            agent.disconnect();
-            ctx.wait_for_shutdown();
-            emits(sink).map_err(Error::plugin)
-        });
-        assert!(result.unwrap_err().is_disconnected());
+    fn emit(sink: &EventSink) -> Result<()> {
+        sink.emit("test_late", json!({}))
+    }
+
+    pub(super) fn in_a_box(sink: &EventSink) -> Result<()> {
+        type Boxed = Box<dyn std::error::Error + Send + Sync>;
+        fn boxed(sink: &EventSink) -> Result<(), Boxed> {
+            Ok(emit(sink)?)
+        }
+        boxed(sink).map_err(Error::plugin)
+    }
+
+    pub(super) fn in_an_enum(sink: &EventSink) -> Result<()> {
+        #[derive(Debug, thiserror::Error)]
+        enum Own {
+            #[error("cannot report the login")]
+            Report(#[source] Error),
+        }
+        emit(sink).map_err(Own::Report).map_err(Error::plugin)
+    }
+
+    pub(super) fn in_a_boxed_source(sink: &EventSink) -> Result<()> {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot report the login")]
+        struct Own(#[source] Box<Error>);
+        emit(sink).map_err(Box::new).map_err(Own).map_err(Error::plugin)
+    }
+
+    pub(super) fn in_a_shared_source(sink: &EventSink) -> Result<()> {
+        #[derive(Debug, Clone, thiserror::Error)]
+        #[error("cannot report the login")]
+        struct Own(#[source] std::sync::Arc<Error>);
+        emit(sink).map_err(std::sync::Arc::new).map_err(Own).map_err(Error::plugin)
+    }
+
+    pub(super) fn in_an_io_error(sink: &EventSink) -> Result<()> {
+        emit(sink).map_err(std::io::Error::other).map_err(Error::plugin)
+    }
+
+    pub(super) fn below_two_contexts_of_anyhow(sink: &EventSink) -> Result<()> {
+        use anyhow::Context as _;
+        let result = emit(sink).context("cannot report the login").context("cannot poll");
+        result.map_err(Error::plugin)
+    }
+
+    pub(super) fn below_a_context_of_eyre(sink: &EventSink) -> Result<()> {
+        use eyre::WrapErr as _;
+        emit(sink).wrap_err("cannot report the login").map_err(Error::plugin)
+    }
+
+    fn without_context(sink: &EventSink) -> anyhow::Result<()> {
+        Ok(emit(sink)?)
+    }
+
+    pub(super) fn taken_out_of_anyhow(sink: &EventSink) -> Result<()> {
+        without_context(sink).map_err(|e| e.downcast().unwrap_or_else(Error::plugin))
+    }
+
+    /// The exception that is documented.
+    pub(super) fn in_anyhow_without_context(sink: &EventSink) -> Result<()> {
+        without_context(sink).map_err(Error::plugin)
+    }
+}
+
+#[test]
+fn wrapped_end_of_a_session_stays_the_end_of_a_session() {
+    use wrapping::*;
+    let bodies = [
+        in_a_box,
+        in_an_enum,
+        in_a_boxed_source,
+        in_a_shared_source,
+        in_an_io_error,
+        below_two_contexts_of_anyhow,
+        below_a_context_of_eyre,
+        taken_out_of_anyhow,
+    ];
+    watched(move || {
+        for (n, emit) in bodies.into_iter().enumerate() {
+            let agent = TestAgent::start().unwrap();
+            let (result, _) = session(runner(&agent), |sink, ctx| {
+                ctx.shutdown_handle().shutdown();
+                emit(sink)
+            });
+            assert!(result.is_ok(), "{n}: {result:?}");
+
+            let lost = |sink: &EventSink, ctx: &SessionContext| {
+                agent.disconnect();
+                ctx.wait_for_shutdown();
+                let error = emit(sink).unwrap_err();
+                assert!(error.is_disconnected(), "{n}: {error:?}");
+                Err(error)
+            };
+            assert!(session(runner(&agent), lost).0.unwrap_err().is_disconnected(), "{n}");
+        }
     });
 }
 
 #[test]
-fn the_bodys_own_error_wins() {
+fn shutdown_in_anyhow_without_context_is_an_error_of_the_body() {
+    watched(|| {
+        let agent = TestAgent::start().unwrap();
+        let (result, _) = session(runner(&agent), |sink, ctx| {
+            ctx.shutdown_handle().shutdown();
+            wrapping::in_anyhow_without_context(sink)
+        });
+        // The documentation of `Error::plugin` says so, and must change if this changes.
+        assert!(matches!(result, Err(Error::Plugin(_))), "{result:?}");
+    });
+}
+
+#[test]
+fn bodys_own_error_wins() {
     let own = || Error::plugin("the body's own");
     let is_own = |result| matches!(result, Err(Error::Plugin(_)));
     watched(move || {
@@ -86,7 +175,7 @@ fn the_bodys_own_error_wins() {
 }
 
 #[test]
-fn a_body_that_panics_is_reported_and_says_goodbye_and_the_panic_goes_on() {
+fn panic_of_the_body_is_reported_after_the_goodbye() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let (runner, reports) = reporting(runner(&agent));
@@ -108,7 +197,7 @@ fn a_body_that_panics_is_reported_and_says_goodbye_and_the_panic_goes_on() {
 }
 
 #[test]
-fn an_emit_of_an_unwinding_body_does_not_wait_for_the_agent() {
+fn emit_of_an_unwinding_body_does_not_wait_for_the_agent() {
     struct Farewell<'a>(&'a EventSink);
     impl Drop for Farewell<'_> {
         fn drop(&mut self) {
@@ -134,7 +223,7 @@ fn an_emit_of_an_unwinding_body_does_not_wait_for_the_agent() {
 }
 
 #[test]
-fn an_on_close_that_panics_does_so_after_the_goodbye_and_hides_no_panic_of_the_body() {
+fn panic_of_on_close_comes_after_the_goodbye() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let runner = || runner(&agent).on_close(|_| panic_any("on_close's"));
@@ -149,15 +238,15 @@ fn an_on_close_that_panics_does_so_after_the_goodbye_and_hides_no_panic_of_the_b
 }
 
 #[test]
-fn a_lost_pipe_is_an_error_whatever_the_body_says() {
+fn lost_pipe_is_an_error_whatever_the_body_returns() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
-        let verdicts: [fn() -> Result<()>; 2] = [|| Ok(()), || Err(Error::Shutdown)];
-        for verdict in verdicts {
+        let results: [fn() -> Result<()>; 2] = [|| Ok(()), || Err(Error::Shutdown)];
+        for result in results {
             let (result, report) = session(runner(&agent), |_, ctx| {
                 agent.disconnect();
                 ctx.wait_for_shutdown();
-                verdict()
+                result()
             });
             let error = result.unwrap_err();
             assert!(error.is_disconnected(), "{error}");
@@ -168,15 +257,14 @@ fn a_lost_pipe_is_an_error_whatever_the_body_says() {
 }
 
 #[test]
-fn the_loss_of_an_idle_agent_is_noticed_within_a_second() {
+fn loss_of_an_idle_agent_is_noticed_within_a_second() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let (result, _) = session(runner(&agent).heartbeat(None), |_, ctx| {
-            let start = Instant::now();
+            let start = Moment::now();
             agent.disconnect();
             ctx.wait_for_shutdown();
-            let noticed = start.elapsed();
-            assert!(noticed < Duration::from_secs(1) + SLACK, "{noticed:?}");
+            start.elapsed_within(NOTICED + SLACK);
             Ok(())
         });
         assert!(result.unwrap_err().is_disconnected());
@@ -184,7 +272,7 @@ fn the_loss_of_an_idle_agent_is_noticed_within_a_second() {
 }
 
 #[test]
-fn emits_after_the_loss_say_so_and_those_before_are_accounted_for() {
+fn emits_after_the_loss_fail_and_earlier_ones_are_counted() {
     watched(|| {
         let agent = TestAgent::with(Script::new().close_after(10)).unwrap();
         let (mut accepted, mut kept) = (0, None);
@@ -202,7 +290,7 @@ fn emits_after_the_loss_say_so_and_those_before_are_accounted_for() {
         assert!(result.unwrap_err().is_disconnected());
         assert_eq!(report.cause, CloseCause::PipeLost);
         let accounted_for = report.stats.sent + report.stats.undelivered;
-        // An event refused at the instant of the loss may have been queued all the same.
+        // An event whose `emit` failed at the moment of the loss may have been queued.
         assert!((accepted..=accepted + 1).contains(&accounted_for));
         let late = kept.unwrap().emit("test.late", json!({})).unwrap_err();
         assert!(late.is_disconnected(), "{late}");
@@ -210,7 +298,7 @@ fn emits_after_the_loss_say_so_and_those_before_are_accounted_for() {
 }
 
 #[test]
-fn an_agent_that_closes_after_the_shutdown_does_not_make_the_handshake_fail() {
+fn close_after_the_shutdown_does_not_fail_the_handshake() {
     watched(|| {
         for _ in 0..20 {
             let agent = RawAgent::start();

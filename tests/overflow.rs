@@ -1,4 +1,4 @@
-//! A full queue: who waits, who is refused, and how the agent learns of it.
+//! A full queue: which calls block, which events are refused, and how the agent sees that.
 
 mod common;
 mod raw;
@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::{LIMIT, fill, metadata, reporting, runner, stalled_agent, watched};
+use common::{LIMIT, fill, metadata, runner, session, stalled_agent, watched};
 use raw::RawAgent;
 use serde_json::json;
 use wedr_plugin_sdk::testing::{PluginMessage, RecordedSession, SessionEnd, TestAgent};
@@ -16,7 +16,7 @@ use wedr_plugin_sdk::{Error, Overflow, Runner};
 const CAPACITY: usize = 16;
 
 fn small_queue(agent: &TestAgent, overflow: Overflow) -> Runner {
-    runner(agent).channel_capacity(CAPACITY).overflow(overflow).drain_timeout(LIMIT)
+    runner(agent).channel_capacity(CAPACITY).overflow(overflow)
 }
 
 fn ended(agent: &TestAgent) -> RecordedSession {
@@ -29,34 +29,32 @@ fn ended(agent: &TestAgent) -> RecordedSession {
 fn refusals_are_counted_and_show_as_a_gap() {
     watched(|| {
         let agent = stalled_agent();
-        let (runner, report) = reporting(small_queue(&agent, Overflow::Refuse));
         let mut accepted = 0;
-        runner
-            .run_with(metadata(), |sink, _| {
-                accepted = fill(sink);
-                for _ in 0..5 {
-                    let refused = sink.emit("test.refused", json!({}));
-                    assert!(matches!(refused, Err(Error::QueueFull)), "{refused:?}");
-                }
-                assert_eq!(sink.stats().refused, 5);
-                agent.resume();
-                sink.flush(LIMIT)?;
-                sink.emit("test.after", json!({}))?;
-                accepted += 1;
-                Ok(())
-            })
-            .unwrap();
+        let (result, report) = session(small_queue(&agent, Overflow::Refuse), |sink, _| {
+            accepted = fill(sink);
+            for _ in 0..5 {
+                let refused = sink.emit("test.refused", json!({}));
+                assert!(matches!(refused, Err(Error::QueueFull)), "{refused:?}");
+            }
+            assert_eq!(sink.stats().refused, 5);
+            agent.resume();
+            sink.flush(LIMIT)?;
+            sink.emit("test.after", json!({}))?;
+            accepted += 1;
+            Ok(())
+        });
+        result.unwrap();
         let session = ended(&agent);
         assert_eq!(session.events().count() as u64, accepted);
         assert_eq!(session.missing_seqs(), 5);
         assert_eq!(session.events().last().unwrap().seq, accepted - 1 + 5);
-        let stats = report.recv().unwrap().stats;
+        let stats = report.stats;
         assert_eq!((stats.sent, stats.refused, stats.undelivered), (accepted, 5, 0));
     });
 }
 
 #[test]
-fn a_gap_at_the_very_end_is_shown_by_a_heartbeat() {
+fn gap_at_the_very_end_is_shown_by_a_heartbeat() {
     watched(|| {
         let agent = stalled_agent();
         let mut accepted = 0;
@@ -73,7 +71,7 @@ fn a_gap_at_the_very_end_is_shown_by_a_heartbeat() {
             .unwrap();
         let session = ended(&agent);
         assert_eq!(session.missing_seqs(), 3);
-        // The refusals came before the last events were taken, or after: the number tells.
+        // The events were refused before the last events were taken, or after: the number shows which.
         let numbered = session.received.iter().rev().find_map(|r| match &r.message {
             PluginMessage::Event(event) => Some(event.seq),
             PluginMessage::Heartbeat { seq } => Some(*seq),
@@ -85,62 +83,58 @@ fn a_gap_at_the_very_end_is_shown_by_a_heartbeat() {
 }
 
 #[test]
-fn an_emit_that_may_try_again_is_no_refusal() {
+fn emit_that_may_try_again_is_no_refusal() {
     watched(|| {
         let agent = stalled_agent();
-        let (runner, report) = reporting(small_queue(&agent, Overflow::Refuse));
-        runner
-            .run_with(metadata(), |sink, _| {
-                fill(sink);
-                let tried = sink.event("test.try").try_emit(&json!({}));
-                assert!(matches!(tried, Err(Error::QueueFull)), "{tried:?}");
-                let short = Duration::from_millis(1);
-                let waited = sink.event("test.try").emit_timeout(&json!({}), short);
-                assert!(matches!(waited, Err(Error::QueueFull)), "{waited:?}");
+        let (result, report) = session(small_queue(&agent, Overflow::Refuse), |sink, _| {
+            fill(sink);
+            let tried = sink.event("test.try").try_emit(&json!({}));
+            assert!(matches!(tried, Err(Error::QueueFull)), "{tried:?}");
+            let short = Duration::from_millis(1);
+            let waited = sink.event("test.try").emit_timeout(&json!({}), short);
+            assert!(matches!(waited, Err(Error::QueueFull)), "{waited:?}");
+            agent.resume();
+            Ok(())
+        });
+        result.unwrap();
+        assert_eq!(ended(&agent).missing_seqs(), 0);
+        assert_eq!(report.stats.refused, 0);
+    });
+}
+
+#[test]
+fn blocked_emit_continues_with_the_agent() {
+    watched(|| {
+        let agent = stalled_agent();
+        let (result, report) = session(small_queue(&agent, Overflow::Block), |sink, _| {
+            let before = fill(sink);
+            let waits = sink.stats().waits;
+            thread::scope(|scope| {
+                let blocked = scope.spawn(|| sink.emit("test.blocked", json!({})));
+                while sink.stats().waits == waits {
+                    thread::yield_now();
+                }
+                assert!(!blocked.is_finished());
                 agent.resume();
-                Ok(())
-            })
-            .unwrap();
+                blocked.join().unwrap()
+            })?;
+            assert!(agent.wait_for_events(before as usize + 1, LIMIT));
+            Ok(())
+        });
+        result.unwrap();
         assert_eq!(ended(&agent).missing_seqs(), 0);
-        assert_eq!(report.recv().unwrap().stats.refused, 0);
+        assert!(report.stats.waits >= 1);
     });
 }
 
 #[test]
-fn a_blocked_emit_loses_nothing_and_goes_on_when_the_agent_does() {
-    watched(|| {
-        let agent = stalled_agent();
-        let (runner, report) = reporting(small_queue(&agent, Overflow::Block));
-        runner
-            .run_with(metadata(), |sink, _| {
-                let before = fill(sink);
-                let waits = sink.stats().waits;
-                thread::scope(|scope| {
-                    let blocked = scope.spawn(|| sink.emit("test.blocked", json!({})));
-                    while sink.stats().waits == waits {
-                        thread::yield_now();
-                    }
-                    assert!(!blocked.is_finished());
-                    agent.resume();
-                    blocked.join().unwrap()
-                })?;
-                assert!(agent.wait_for_events(before as usize + 1, LIMIT));
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(ended(&agent).missing_seqs(), 0);
-        assert!(report.recv().unwrap().stats.waits >= 1);
-    });
-}
-
-#[test]
-fn nobody_waits_beside_free_slots_while_the_agent_stalls_again() {
-    // More than are woken at a time.
+fn no_producer_blocks_on_free_slots_after_a_second_stall() {
+    // More than the writer wakes at a time.
     const WAITERS: usize = 12;
     watched(|| {
         let agent = RawAgent::start();
-        let runner = agent.runner().channel_capacity(CAPACITY).drain_timeout(LIMIT);
-        let (go_on, told) = mpsc::channel();
+        let runner = agent.runner().channel_capacity(CAPACITY);
+        let (proceed, told) = mpsc::channel();
         let serving = thread::spawn(move || {
             let mut pipe = agent.accept();
             pipe.shake_hands();
@@ -151,7 +145,7 @@ fn nobody_waits_beside_free_slots_while_the_agent_stalls_again() {
         });
         runner
             .run_with(metadata(), |sink, _| {
-                // More than any pipe holds: the writer waits with it in hand.
+                // More than fits into any pipe: the writer is blocked while it writes this event.
                 let long = json!("x".repeat(900 << 10));
                 sink.emit("test.long", long.clone())?;
                 while sink.stats().writes == 0 {
@@ -167,11 +161,11 @@ fn nobody_waits_beside_free_slots_while_the_agent_stalls_again() {
                     while sink.stats().waits < WAITERS as u64 {
                         thread::yield_now();
                     }
-                    // It takes all that is queued, and waits with that.
-                    go_on.send(()).unwrap();
+                    // The writer takes all queued events, and is blocked while it writes them.
+                    proceed.send(()).unwrap();
                     waiting.into_iter().try_for_each(|emit| emit.join().unwrap())
                 })?;
-                go_on.send(()).unwrap();
+                proceed.send(()).unwrap();
                 Ok(())
             })
             .unwrap();
@@ -180,19 +174,17 @@ fn nobody_waits_beside_free_slots_while_the_agent_stalls_again() {
 }
 
 #[test]
-fn the_queue_holds_what_it_says_and_the_high_water_mark_shows_it() {
+fn high_water_mark_reaches_the_capacity() {
     watched(|| {
         let agent = stalled_agent();
-        let (runner, report) = reporting(small_queue(&agent, Overflow::Refuse));
-        runner
-            .run_with(metadata(), |sink, _| {
-                fill(sink);
-                assert!(sink.stats().queued >= CAPACITY);
-                agent.resume();
-                Ok(())
-            })
-            .unwrap();
-        let stats = report.recv().unwrap().stats;
+        let (result, report) = session(small_queue(&agent, Overflow::Refuse), |sink, _| {
+            fill(sink);
+            assert!(sink.stats().queued >= CAPACITY);
+            agent.resume();
+            Ok(())
+        });
+        result.unwrap();
+        let stats = report.stats;
         assert_eq!((stats.queue_high_water, stats.queued), (CAPACITY, 0));
     });
 }
@@ -201,7 +193,7 @@ fn the_queue_holds_what_it_says_and_the_high_water_mark_shows_it() {
 fn events_larger_than_the_byte_budget_pass_one_by_one() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
-        // More producers than slots: those further back in line must not keep the first from one.
+        // More producers than slots: those that came later must not take the slot of the first.
         runner(&agent)
             .max_queued_bytes(1)
             .channel_capacity(2)

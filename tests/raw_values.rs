@@ -1,5 +1,5 @@
-//! Payloads that carry JSON as text, which nobody has looked at: `RawValue`. What the agent's parser
-//! would drop the session over is refused, exactly that, and touches nothing else.
+//! Payloads with JSON as unchecked text: `RawValue`. `emit` refuses exactly the texts for which the agent
+//! would end the session, and a refused text has no effect on other events.
 
 mod common;
 
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use wedr_plugin_sdk::Error;
 use wedr_plugin_sdk::testing::TestAgent;
 
-/// Text within so many levels of arrays.
+/// `text` inside so many arrays.
 struct Within<'a>(usize, &'a RawValue);
 
 impl Serialize for Within<'_> {
@@ -29,14 +29,14 @@ fn nested(levels: usize, inner: &str) -> String {
     format!("{}{inner}{}", "[".repeat(levels), "]".repeat(levels))
 }
 
-/// What the agent's parser makes of a payload.
+/// The value that the agent's parser reads from a payload.
 fn agents(payload: &str) -> Option<Value> {
     let body: Value = serde_json::from_str(&format!("{{\"payload\":{payload}}}")).ok()?;
     Some(body["payload"].clone())
 }
 
 #[test]
-fn text_is_taken_exactly_where_the_agent_takes_it() {
+fn raw_text_is_accepted_exactly_where_the_agent_accepts_it() {
     let texts = [
         "null".to_owned(),
         " { \"a\" : [ true , 1e3 ] ,\n\"a\" : 2 } ".to_owned(),
@@ -80,7 +80,7 @@ fn text_is_taken_exactly_where_the_agent_takes_it() {
         result.unwrap();
         assert!(wanted.len() > 20 && refused > 20, "{} taken, {refused} refused", wanted.len());
         assert_accounts(&report.stats, wanted.len() as u64, 0);
-        // A payload that is refused is no loss: the queue had room.
+        // A payload that is invalid is not counted as a loss.
         assert_eq!(report.stats.refused, 0);
         let seen = agent.ended_session(LIMIT).unwrap();
         assert_delivered(&seen, &report.stats);

@@ -1,4 +1,4 @@
-//! A reject is never lost, although the agent closes the pipe the moment it has written it.
+//! The reason of a reject arrives, although the agent closes the pipe directly after writing it.
 
 mod common;
 

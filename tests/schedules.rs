@@ -1,13 +1,13 @@
-//! Sessions that go through whatever a seed says, and whose accounts are checked afterwards.
+//! Random sessions: a seed decides what happens in a session, and then the test checks all its counts.
 //!
-//! * `WEDR_SCHEDULES_FOR=3600s` runs schedules of new seeds for that long.
-//! * `WEDR_SCHEDULE=<seed>` runs that one schedule, as a failure told; with `WEDR_SCHEDULES_FOR`
-//!   again and again, since the seed does not decide what the threads do.
+//! * `WEDR_SCHEDULES_FOR=3600s` runs schedules with new seeds for that long.
+//! * `WEDR_SCHEDULE=<seed>` runs the schedule of this seed, which a failure prints. With `WEDR_SCHEDULES_FOR`
+//!   it runs the schedule repeatedly, because the seed does not decide how the threads interleave.
 
-#[path = "schedules/accounts.rs"]
-mod accounts;
 #[path = "schedules/agent.rs"]
 mod agent;
+#[path = "schedules/checks.rs"]
+mod checks;
 mod common;
 #[path = "schedules/plan.rs"]
 mod plan;

@@ -1,87 +1,83 @@
-//! A session ends in order and in bounded time, from wherever and whenever it is asked to.
+//! A session ends in order and in bounded time, from whatever thread and at whatever moment the shutdown is
+//! requested.
 
 mod common;
 mod raw;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::time::{Moment, assert_in_time};
 use common::{
-    AT_ONCE, LIMIT, TO_GET_THERE, fill, metadata, runner, session, stalled_agent, watched,
+    AT_ONCE, LIMIT, TIME_TO_BLOCK, fill, metadata, runner, session, session_that_panics,
+    stalled_agent, watched,
 };
 use serde_json::json;
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
 use wedr_plugin_sdk::{CloseCause, Error, Runner, SessionContext, ShutdownHandle};
 
-/// Runs a session whose body panics with `payload`; returns the panic that leaves `run`.
-fn session_that_panics(runner: Runner, payload: &'static str) -> &'static str {
-    let run = || runner.run_with(metadata(), |_, _| panic_any(payload));
-    let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("the panic goes on");
-    *panic.downcast().expect("the payload is intact")
-}
-
-/// Asks for the shutdown while this thread is in `wait`; returns how long that outlasted it.
-fn outlasts_shutdown(handle: ShutdownHandle, wait: impl FnOnce()) -> Duration {
+/// Requests the shutdown while this thread is in `wait`. Asserts that `wait` returns at once.
+fn assert_shutdown_ends(handle: ShutdownHandle, wait: impl FnOnce()) {
     let asking = thread::spawn(move || {
-        thread::sleep(TO_GET_THERE);
-        let asked = Instant::now();
+        thread::sleep(TIME_TO_BLOCK);
+        let asked = Moment::now();
         handle.shutdown();
         asked
     });
     wait();
-    let woke = Instant::now();
-    woke.saturating_duration_since(asking.join().unwrap())
+    let woke = Moment::now();
+    let asked = asking.join().unwrap();
+    assert_in_time("the wait", asked.at + AT_ONCE, asked, woke);
 }
 
-/// Asks `runner` to shut down once `reached` returns, before there is a session; returns how long
-/// `run` outlasted that.
-fn outlasts_shutdown_without_a_session(runner: Runner, reached: impl FnOnce() + Send) -> Duration {
+/// Requests the shutdown when `reached` returns, before the session begins. Asserts that `run` returns at
+/// once, without a session.
+fn assert_shutdown_prevents_a_session(runner: Runner, reached: impl FnOnce() + Send) {
     let handle = runner.shutdown_handle();
     thread::scope(|scope| {
         let asking = scope.spawn(move || {
             reached();
-            let asked = Instant::now();
+            let asked = Moment::now();
             handle.shutdown();
             asked
         });
         let result = runner.run_with(metadata(), |_, _| unreachable!("the body must not run"));
-        let returned = Instant::now();
+        let returned = Moment::now();
         result.unwrap();
-        returned.saturating_duration_since(asking.join().unwrap())
-    })
+        let asked = asking.join().unwrap();
+        assert_in_time("run", asked.at + AT_ONCE, asked, returned);
+    });
 }
 
 #[test]
-fn a_shutdown_before_the_session_opens_nothing() {
+fn shutdown_before_the_session_opens_nothing() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let asked = runner(&agent);
         asked.shutdown_handle().shutdown();
         asked.run_with(metadata(), |_, _| unreachable!("the body must not run")).unwrap();
-        // Connections are accepted in order: had there been one before, it would be known now.
+        // Connections are accepted in order, so an earlier connection would be known now.
         runner(&agent).run_with(metadata(), |_, _| Ok(())).unwrap();
         assert_eq!(agent.sessions().len(), 1);
     });
 }
 
 #[test]
-fn a_shutdown_while_the_agent_does_not_answer_ends_the_handshake() {
+fn shutdown_ends_the_handshake() {
     watched(|| {
         let agent = TestAgent::with(Script::new().never_answer()).unwrap();
         let runner = runner(&agent).handshake_timeout(LIMIT);
         let said_hello = || {
             assert!(agent.wait_until(LIMIT, |all| all.iter().any(|s| s.hello.is_some())));
         };
-        let outlasted = outlasts_shutdown_without_a_session(runner, said_hello);
-        assert!(outlasted < AT_ONCE, "{outlasted:?}");
+        assert_shutdown_prevents_a_session(runner, said_hello);
     });
 }
 
-// Elsewhere a full backlog refuses connections at once.
+// On other systems a full backlog refuses connections at once.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_shutdown_while_the_backlog_is_full_ends_the_connecting() {
+fn shutdown_while_the_backlog_is_full_ends_the_connecting() {
     use nix::errno::Errno;
     use nix::sys::socket::{
         AddressFamily, Backlog, SockFlag, SockType, UnixAddr, connect, listen, socket,
@@ -106,8 +102,7 @@ fn a_shutdown_while_the_backlog_is_full_ends_the_connecting() {
         }
         let runner =
             Runner::new().pipe_path(&path).install_signal_handler(false).connect_timeout(LIMIT);
-        let outlasted = outlasts_shutdown_without_a_session(runner, || thread::sleep(TO_GET_THERE));
-        assert!(outlasted < AT_ONCE, "{outlasted:?}");
+        assert_shutdown_prevents_a_session(runner, || thread::sleep(TIME_TO_BLOCK));
     });
 }
 
@@ -138,7 +133,7 @@ fn any_number_of_threads_may_ask_at_once_and_again_afterwards() {
 }
 
 #[test]
-fn a_drop_may_ask_also_while_its_thread_unwinds() {
+fn context_works_in_drop_while_unwinding() {
     struct StopsOnDrop(ShutdownHandle);
     impl Drop for StopsOnDrop {
         fn drop(&mut self) {
@@ -163,7 +158,7 @@ fn a_drop_may_ask_also_while_its_thread_unwinds() {
 }
 
 #[test]
-fn a_parked_body_wakes_at_once() {
+fn parked_body_wakes_at_once() {
     let waits: [fn(&SessionContext); 3] = [
         SessionContext::wait_for_shutdown,
         |ctx| ctx.sleep(Duration::MAX),
@@ -173,11 +168,10 @@ fn a_parked_body_wakes_at_once() {
         let agent = TestAgent::start().unwrap();
         for wait in waits {
             let (result, _) = session(runner(&agent), |_, ctx| {
-                let outlasted = outlasts_shutdown(ctx.shutdown_handle(), || {
+                assert_shutdown_ends(ctx.shutdown_handle(), || {
                     wait(ctx);
                     assert!(ctx.is_shutting_down(), "it woke of itself");
                 });
-                assert!(outlasted < AT_ONCE, "{outlasted:?}");
                 Ok(())
             });
             result.unwrap();
@@ -186,13 +180,13 @@ fn a_parked_body_wakes_at_once() {
 }
 
 #[test]
-fn a_sleep_ends_by_itself() {
+fn sleep_ends_by_itself() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let (result, _) = session(runner(&agent), |_, ctx| {
-            let start = Instant::now();
-            ctx.sleep(TO_GET_THERE);
-            assert!(start.elapsed() >= TO_GET_THERE);
+            let start = std::time::Instant::now();
+            ctx.sleep(TIME_TO_BLOCK);
+            assert!(start.elapsed() >= TIME_TO_BLOCK);
             assert!(!ctx.is_shutting_down());
             Ok(())
         });
@@ -201,25 +195,24 @@ fn a_sleep_ends_by_itself() {
 }
 
 #[test]
-fn emits_that_wait_for_room_are_released_at_once() {
+fn shutdown_releases_blocked_emits_at_once() {
     watched(|| {
         let agent = stalled_agent();
-        let runner = runner(&agent).channel_capacity(1).drain_timeout(LIMIT);
+        let runner = runner(&agent).channel_capacity(1);
         let (result, report) = session(runner, |sink, ctx| {
             fill(sink);
             let blocked = || {
                 let refused = (0..).find_map(|n| sink.emit("test.blocked", json!(n)).err());
                 assert!(matches!(refused, Some(Error::Shutdown)), "{refused:?}");
             };
-            let outlasted = outlasts_shutdown(ctx.shutdown_handle(), || {
+            assert_shutdown_ends(ctx.shutdown_handle(), || {
                 thread::scope(|scope| {
                     for _ in 0..4 {
                         scope.spawn(blocked);
                     }
                 });
             });
-            assert!(outlasted < AT_ONCE, "{outlasted:?}");
-            // Not before: the end of the drain would release them too.
+            // Not earlier, because the end of the drain would also release them.
             agent.resume();
             Ok(())
         });
@@ -229,7 +222,7 @@ fn emits_that_wait_for_room_are_released_at_once() {
 }
 
 #[test]
-fn a_session_that_ends_does_not_stop_another() {
+fn session_that_ends_does_not_stop_another() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let fickle = TestAgent::with(Script::new().close_after(0)).unwrap();

@@ -1,5 +1,5 @@
-//! Signals, sent to real plugin processes: this binary, started again in a role. On Windows they
-//! are Ctrl+C, pressed in a console of the plugin's.
+//! Signals to real plugin processes. Each is this binary, started again in a role. On Windows the tests press
+//! Ctrl+C in the plugin's console.
 
 mod common;
 #[path = "signals/plugin.rs"]

@@ -1,5 +1,4 @@
-//! The golden frames in `tests/vectors`, held against the real code. Their README says how to
-//! read them.
+//! Compares the example frames in `tests/vectors` with the real code. The README there explains their format.
 
 mod common;
 mod raw;
@@ -196,7 +195,7 @@ mod bytes {
     use wedr_plugin_sdk::Metadata;
     use wedr_plugin_sdk::testing::{RecordedSession, SessionEnd};
 
-    /// The hello that opens every session of the vectors.
+    /// The hello of every session in the vectors.
     fn hello() -> Vector {
         vectors(FILES[0]).swap_remove(0)
     }
@@ -212,7 +211,7 @@ mod bytes {
     }
 
     #[test]
-    fn a_session_writes_exactly_these_bytes() {
+    fn session_writes_exactly_these_bytes() {
         watched(|| {
             let mut wanted = vectors("plugin_to_agent.json");
             wanted.retain(|vector| !is_heartbeat(vector));
@@ -242,7 +241,7 @@ mod bytes {
     }
 
     #[test]
-    fn an_idle_session_beats_with_exactly_these_bytes() {
+    fn idle_session_beats_with_exactly_these_bytes() {
         watched(|| {
             let mut wanted = vectors("plugin_to_agent.json");
             wanted.retain(is_heartbeat);
@@ -290,7 +289,7 @@ mod bytes {
     }
 
     #[test]
-    fn an_agent_takes_what_it_must() {
+    fn agent_accepts_all_valid_frames() {
         watched(|| {
             let must = ["plugin_to_agent.json", "tolerated.json"];
             for vector in must.into_iter().flat_map(vectors) {
@@ -326,7 +325,7 @@ mod bytes {
     }
 
     #[test]
-    fn an_agent_drops_a_session_over_what_it_must_refuse() {
+    fn agent_ends_a_session_on_each_violation() {
         watched(|| {
             for vector in vectors("refused.json") {
                 if vector.direction != Side::PluginToAgent {
@@ -337,7 +336,7 @@ mod bytes {
                 if vector.after == After::Hello {
                     plugin.send(&hello().bytes()).unwrap();
                 }
-                // The agent may hang up in the middle of it.
+                // The agent may close the pipe before everything is written.
                 let _ = plugin.send(&vector.bytes());
                 let session = agent.ended_session(LIMIT);
                 let session = session.unwrap_or_else(|| panic!("{}: taken", vector.name));
@@ -374,7 +373,7 @@ fn reason(text: &str) -> Option<RejectReason> {
 }
 
 #[test]
-fn a_plugin_makes_of_an_answer_what_it_must() {
+fn plugin_interprets_each_answer_as_specified() {
     watched(|| {
         for vector in vectors("agent_to_plugin.json") {
             let name = &vector.name;
@@ -387,7 +386,7 @@ fn a_plugin_makes_of_an_answer_what_it_must() {
                         assert_eq!(ctx.session_id(), session_id, "{name}");
                         assert_eq!(ctx.server_version(), server_version, "{name}");
                         assert_eq!(ctx.max_payload_bytes(), *max_payload_bytes, "{name}");
-                        // Longer ones no test can wait for.
+                        // A test cannot wait for longer intervals.
                         if *heartbeat_sec <= 1 {
                             assert!(beats(), "{name}: no heartbeat");
                         } else {
@@ -414,7 +413,7 @@ fn a_plugin_makes_of_an_answer_what_it_must() {
 }
 
 #[test]
-fn a_plugin_refuses_an_answer_that_is_none() {
+fn plugin_refuses_an_answer_that_is_none() {
     watched(|| {
         for vector in vectors("refused.json") {
             if vector.direction != Side::AgentToPlugin {

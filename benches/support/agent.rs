@@ -1,10 +1,12 @@
-//! The agent: the bench's own binary, run again, that reads as fast as it can and keeps nothing.
+//! The agent: the bench's own binary, started again. It reads as fast as it can, and discards everything.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 const ROLE: &str = "WEDR_BENCH_AGENT";
@@ -35,8 +37,20 @@ impl Agent {
         &self.path
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// Stops the agent's process until the result is dropped.
+    pub fn stop(&self) -> Stopped {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        kill(pid, Signal::SIGSTOP).expect("our own child");
+        Stopped(pid)
+    }
+}
+
+/// A stopped agent.
+pub struct Stopped(Pid);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
     }
 }
 
@@ -47,7 +61,7 @@ impl Drop for Agent {
     }
 }
 
-/// In the agent's process this serves for ever; in the bench's it returns at once.
+/// In the agent's process this never returns. In the bench's process it returns at once.
 pub fn serve_if_asked() {
     let Some(path) = std::env::var_os(ROLE) else { return };
     let listener = UnixListener::bind(path).expect("the socket");
@@ -68,7 +82,7 @@ fn serve(mut stream: UnixStream) {
     stream.write_all(&(ack.len() as u32).to_le_bytes()).expect("an ack");
     stream.write_all(ack).expect("an ack");
     let mut buffer = vec![0; 256 << 10];
-    // The goodbye is the last there is, and may be cut in two.
+    // The goodbye comes last. Two reads may each return a part of it.
     let mut tail = Vec::new();
     while let Ok(read @ 1..) = stream.read(&mut buffer) {
         let last = &buffer[..read];

@@ -1,43 +1,22 @@
-//! What the benches share: an agent in a process of its own, one event, and three ways to send it.
+//! Shared by the benches: an agent in a process of its own, payloads, and the designs to compare.
 #![allow(dead_code, unreachable_pub, reason = "every bench uses a part of it")]
+#![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
 
 pub mod agent;
 pub mod flood;
+pub mod payload;
 pub mod rivals;
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use std::time::Duration;
 
-/// What a process sensor would report; a frame of about 220 bytes.
-#[derive(Serialize)]
-pub struct ProcessStarted<'a> {
-    pub pid: u32,
-    pub parent: u32,
-    pub image: &'a str,
-    pub user: &'a str,
-    pub integrity: &'a str,
-}
-
-pub const KIND: &str = "acme.process.started";
-
-pub fn typed(pid: u32) -> ProcessStarted<'static> {
-    ProcessStarted {
-        pid,
-        parent: 4242,
-        image: r"C:\Windows\System32\svchost.exe",
-        user: r"NT AUTHORITY\SYSTEM",
-        integrity: "system",
-    }
-}
-
-pub fn value(pid: u32) -> Value {
-    json!({
-        "pid": pid,
-        "parent": 4242,
-        "image": r"C:\Windows\System32\svchost.exe",
-        "user": r"NT AUTHORITY\SYSTEM",
-        "integrity": "system",
-    })
-}
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 pub const PRODUCERS: [u32; 5] = [1, 2, 4, 8, 64];
+
+/// The processor time of this process so far, in user and in kernel mode.
+pub fn processor_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("it always works");
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(micros.cast_unsigned())
+}

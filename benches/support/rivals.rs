@@ -1,5 +1,5 @@
-//! What this crate is measured against: a mutex around the pipe, which it replaces, and
-//! `tracing-appender`'s non-blocking writer, both with the same frames.
+//! The designs that this crate is compared with: a mutex around the pipe, which it replaces, and the
+//! non-blocking writer of `tracing-appender`. Both send the same frames.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -12,9 +12,9 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-use super::KIND;
+use super::payload::KIND;
 
-/// A stream on which hello is said.
+/// A connection, after hello.
 pub fn connect(path: &Path) -> UnixStream {
     let mut stream = UnixStream::connect(path).expect("the agent listens");
     let hello = br#"{"type":"hello","plugin_id":"b","plugin_version":"1","plugin_name":"b","schema_version":1}"#;
@@ -27,7 +27,7 @@ pub fn connect(path: &Path) -> UnixStream {
     stream
 }
 
-/// Says goodbye and waits until the agent has read everything.
+/// Sends goodbye, and waits until the agent has read everything.
 pub fn finish(mut stream: &UnixStream) {
     let goodbye = br#"{"type":"goodbye"}"#;
     stream.write_all(&(goodbye.len() as u32).to_le_bytes()).expect("goodbye");
@@ -39,7 +39,7 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Serialises an event, all but `seq`, into a buffer that is used again and again.
+/// Serialises an event without `seq` into a buffer, which is reused.
 pub fn serialise<T: Serialize + ?Sized, R>(payload: &T, then: impl FnOnce(&[u8]) -> R) -> R {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
@@ -60,7 +60,7 @@ pub fn serialise_alone<T: Serialize + ?Sized>(payload: &T) {
     });
 }
 
-/// Puts a frame together in `out`.
+/// Builds a frame in `out`.
 fn frame(out: &mut Vec<u8>, seq: u64, tail: &[u8]) {
     out.clear();
     out.extend_from_slice(&[0; 4]);
@@ -100,7 +100,7 @@ impl MutexSink {
     }
 }
 
-/// `tracing-appender`, lossless, with a queue as long as ours.
+/// `tracing-appender`, with a queue as long as ours.
 pub struct AppenderSink {
     writer: NonBlocking,
     guard: WorkerGuard,
@@ -109,13 +109,29 @@ pub struct AppenderSink {
 }
 
 impl AppenderSink {
-    pub fn connect(path: &Path) -> Self {
+    /// Lossless, for payloads of `bytes` bytes.
+    pub fn connect(path: &Path, bytes: usize) -> Self {
+        Self::with(NonBlockingBuilder::default().lossy(false), path, bytes)
+    }
+
+    /// Drops an event that finds the queue full.
+    pub fn lossy(path: &Path, bytes: usize) -> Self {
+        Self::with(NonBlockingBuilder::default().lossy(true), path, bytes)
+    }
+
+    fn with(builder: NonBlockingBuilder, path: &Path, bytes: usize) -> Self {
         let stream = connect(path);
-        let (writer, guard) = NonBlockingBuilder::default()
-            .lossy(false)
-            .buffered_lines_limit(8192)
+        // The defaults of `channel_capacity` and `max_queued_bytes`.
+        let events = 8192.min((64 << 20) / bytes);
+        let (writer, guard) = builder
+            .buffered_lines_limit(events)
             .finish(stream.try_clone().expect("a second handle"));
         Self { writer, guard, stream, seq: AtomicU64::new(0) }
+    }
+
+    /// How many events found the queue full.
+    pub fn dropped(&self) -> usize {
+        self.writer.error_counter().dropped_lines()
     }
 
     pub fn emit<T: Serialize + ?Sized>(&self, payload: &T) {
@@ -132,7 +148,7 @@ impl AppenderSink {
 
     pub fn finish(self) {
         drop(self.writer);
-        // Its drop waits for the worker, a second at most.
+        // Dropping it waits for the worker, for at most a second.
         drop(self.guard);
         finish(&self.stream);
     }

@@ -1,10 +1,14 @@
 //! Events delivered per second, as ratios, and bytes per `write`.
 
-use serde::Serialize;
+use std::time::{Duration, Instant};
 
+use serde::Serialize;
+use wedr_plugin_sdk::{Runner, Stats};
+
+use crate::support::PRODUCERS;
 use crate::support::agent::Agent;
-use crate::support::flood::{Design, flood, sdk};
-use crate::support::{PRODUCERS, typed, value};
+use crate::support::flood::{Design, emit, flood, session, spread};
+use crate::support::payload::{typed, value};
 use crate::table::{at_least, head, median, row};
 
 const ROUNDS: usize = 7;
@@ -64,4 +68,19 @@ fn compare<T: Serialize>(
             format!("{:.0}", median(waits)),
         ]);
     }
+}
+
+/// A session of this crate that delivers `events` events: its time, and its counters.
+fn sdk<T: Serialize>(
+    agent: &Agent,
+    producers: u32,
+    events: u64,
+    payload: impl Fn(u32) -> T + Sync,
+) -> (Duration, Stats) {
+    let mut started = Instant::now();
+    let stats = session(agent, Runner::new(), |sink| {
+        started = Instant::now();
+        spread(producers, events, &|n| emit(sink, &payload(n)));
+    });
+    (started.elapsed(), stats)
 }

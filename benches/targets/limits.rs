@@ -1,12 +1,12 @@
-//! What an event costs at the very least: its parts, each alone.
+//! The least that an event costs: each of its parts alone.
 
 use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::support::agent::Agent;
+use crate::support::payload::{typed, value};
 use crate::support::rivals::{connect, finish, serialise_alone};
-use crate::support::{typed, value};
 use crate::table::{head, row};
 
 const EVENTS: u32 = 1_000_000;

@@ -1,18 +1,37 @@
-//! Every figure that has a target, beside that target: `cargo bench --bench targets`.
+//! Every figure that has a target, next to that target: `cargo bench --bench targets`.
 //!
-//! Ratios come from rounds in which the designs take turns; each is the median over the rounds.
-//! Takes four minutes, and a machine with nothing else to do. A part alone:
-//! `cargo bench --bench targets -- floods`, or `limits`, `paced`, `stalled`; and `soak`, ten minutes
-//! on Linux, only if asked for. Unix only.
+//! Ratios come from rounds in which the designs take turns; each is the median over the rounds. All
+//! parts together take a quarter of an hour, and need a machine with nothing else to do. One part, or
+//! a few rows of it: `cargo bench --bench targets -- sizes --size 600 --producers 8 --rounds 3`;
+//! `-- --help` lists parts and options. Unix only.
+//!
+//! On another machine: `cargo bench --bench targets --no-run` prints the path of the binary.
+//! `strip -o targets PATH`, copy `targets`, run `./targets scale`. The binary needs no other file; it
+//! starts itself as the agent. The C library there must not be older.
 
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
 
+#[cfg(unix)]
+#[path = "../../examples/tune/chart.rs"]
+mod chart;
+#[cfg(unix)]
+mod compare;
 #[cfg(unix)]
 mod floods;
 #[cfg(unix)]
 mod limits;
 #[cfg(unix)]
+mod options;
+#[cfg(unix)]
 mod paced;
+#[cfg(unix)]
+mod recover;
+#[cfg(unix)]
+mod refused;
+#[cfg(unix)]
+mod scale;
+#[cfg(unix)]
+mod sizes;
 #[cfg(target_os = "linux")]
 mod soak;
 #[cfg(unix)]
@@ -25,26 +44,30 @@ mod table;
 
 #[cfg(unix)]
 fn main() {
+    use clap::Parser;
+    use options::{Options, Part};
+
     support::agent::serve_if_asked();
-    // Cargo adds `--bench`.
-    let asked: Vec<_> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let wanted = |part: &str| asked.is_empty() || asked.iter().any(|a| a == part);
+    let options = Options::parse();
     let agent = support::agent::Agent::start();
-    if wanted("limits") {
-        limits::measure(&agent);
-    }
-    if wanted("floods") {
-        floods::measure(&agent);
-    }
-    if wanted("paced") {
-        paced::measure(&agent);
-    }
-    if wanted("stalled") {
-        stalled::measure(&agent);
-    }
-    #[cfg(target_os = "linux")]
-    if asked.iter().any(|part| part == "soak") {
-        soak::measure(&agent);
+    let parts: [(Part, &dyn Fn()); 9] = [
+        (Part::Limits, &|| limits::measure(&agent)),
+        (Part::Floods, &|| floods::measure(&agent)),
+        (Part::Sizes, &|| sizes::measure(&agent, &options)),
+        (Part::Scale, &|| scale::measure(&agent, &options)),
+        (Part::Paced, &|| paced::measure(&agent)),
+        (Part::Stalled, &|| stalled::measure(&agent)),
+        (Part::Refused, &|| refused::measure(&agent, &options)),
+        (Part::Recover, &|| recover::measure(&agent, &options)),
+        #[cfg(target_os = "linux")]
+        (Part::Soak, &|| soak::measure(&agent)),
+        #[cfg(not(target_os = "linux"))]
+        (Part::Soak, &|| eprintln!("`soak` reads /proc and runs on Linux only")),
+    ];
+    for (part, measure) in parts {
+        if options.wants(part) {
+            measure();
+        }
     }
 }
 

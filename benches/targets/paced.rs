@@ -1,17 +1,16 @@
-//! What `emit` costs its caller, and the process, when events come at a steady rate.
+//! What `emit` costs its caller, and the process, at a steady rate of events.
 
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
 use wedr_plugin_sdk::{Metadata, Runner};
 
 use crate::support::agent::Agent;
+use crate::support::payload::{KIND, typed};
+use crate::support::processor_time;
 use crate::support::rivals::{MutexSink, serialise_alone};
-use crate::support::{KIND, typed};
 use crate::table::{at_least, at_most, head, median, row};
 
 const ROUNDS: usize = 5;
@@ -22,7 +21,9 @@ const SPAN: Duration = Duration::from_secs(1);
 /// How long calls took in nanoseconds, and the processor time of the process per event.
 pub(crate) struct Run {
     pub(crate) calls: Histogram<u64>,
-    cpu_ns: f64,
+    pub(crate) cpu_ns: f64,
+    /// Calls per second of all threads.
+    pub(crate) rate: f64,
 }
 
 pub(crate) fn measure(agent: &Agent) {
@@ -140,7 +141,7 @@ impl Line {
 }
 
 /// The median over the rounds of each round's percentile.
-fn percentile(runs: &[Run], percent: f64) -> f64 {
+pub(crate) fn percentile(runs: &[Run], percent: f64) -> f64 {
     median(runs.iter().map(|run| run.calls.value_at_percentile(percent) as f64).collect())
 }
 
@@ -160,13 +161,13 @@ pub(crate) fn sdk(agent: &Agent, runner: Runner, rate: u32, threads: u32, span: 
     run.expect("the body ran")
 }
 
-/// Calls `emit` at `rate` a second from all threads together. A thread that finds more than one
-/// call due, having slept, makes them one after another.
+/// Calls `emit` at `rate` a second from all threads together, for `span`. A thread that finds
+/// several calls due makes them one after another.
 pub(crate) fn paced(rate: u32, threads: u32, span: Duration, emit: impl Fn(u32) + Sync) -> Run {
     let interval = Duration::from_secs(1) * threads / rate;
     let count = (span.as_nanos() / interval.as_nanos()) as u32;
     let barrier = Barrier::new(threads as usize);
-    let before = cpu();
+    let (before, started) = (processor_time(), Instant::now());
     let calls = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|thread| {
@@ -179,6 +180,10 @@ pub(crate) fn paced(rate: u32, threads: u32, span: Duration, emit: impl Fn(u32) 
                     for n in 0..count {
                         sleep_until(start + interval * n);
                         let called = Instant::now();
+                        if called > start + span {
+                            // The design cannot keep up with the rate.
+                            break;
+                        }
                         emit(n);
                         let took = called.elapsed().as_nanos() as u64;
                         calls.record(took).expect("the histogram grows");
@@ -192,8 +197,9 @@ pub(crate) fn paced(rate: u32, threads: u32, span: Duration, emit: impl Fn(u32) 
             all
         })
     });
-    let cpu_ns = cpu().saturating_sub(before).as_nanos() as f64 / f64::from(count * threads);
-    Run { calls: calls.expect("a thread"), cpu_ns }
+    let calls = calls.expect("a thread");
+    let cpu_ns = processor_time().saturating_sub(before).as_nanos() as f64 / calls.len() as f64;
+    Run { rate: calls.len() as f64 / started.elapsed().as_secs_f64(), cpu_ns, calls }
 }
 
 pub(crate) fn sleep_until(due: Instant) {
@@ -201,11 +207,4 @@ pub(crate) fn sleep_until(due: Instant) {
     if due > now {
         thread::sleep(due - now);
     }
-}
-
-/// Processor time of this process so far, in user and in kernel mode.
-fn cpu() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("it always works");
-    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Duration::from_micros(micros.cast_unsigned())
 }

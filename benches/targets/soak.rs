@@ -7,7 +7,7 @@ use wedr_plugin_sdk::{Metadata, Runner};
 
 use crate::paced::sleep_until;
 use crate::support::agent::Agent;
-use crate::support::{KIND, typed};
+use crate::support::payload::{KIND, typed};
 use crate::table::{head, row};
 
 const LASTING: Duration = Duration::from_secs(600);

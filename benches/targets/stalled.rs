@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use wedr_plugin_sdk::Runner;
 
 use crate::paced::{Run, paced, sdk};
 use crate::support::agent::Agent;
+use crate::support::payload::typed;
 use crate::support::rivals::{MutexSink, serialise_alone};
-use crate::support::typed;
 use crate::table::{at_most, head, row};
 
 const RATE: u32 = 100_000;
@@ -48,9 +46,8 @@ pub(crate) fn measure(agent: &Agent) {
 
 /// Stops the agent's process for a second, half a second from now.
 fn stall(agent: &Agent) {
-    let pid = Pid::from_raw(agent.pid().cast_signed());
     std::thread::sleep(Duration::from_millis(500));
-    kill(pid, Signal::SIGSTOP).expect("our own child");
+    let stopped = agent.stop();
     std::thread::sleep(Duration::from_secs(1));
-    kill(pid, Signal::SIGCONT).expect("our own child");
+    drop(stopped);
 }

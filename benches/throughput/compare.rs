@@ -5,9 +5,10 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use serde::Serialize;
 
+use crate::support::PRODUCERS;
 use crate::support::agent::{self, Agent};
 use crate::support::flood::{Design, flood};
-use crate::support::{PRODUCERS, typed, value};
+use crate::support::payload::{Filler, typed, value};
 
 pub(crate) fn run() {
     agent::serve_if_asked();
@@ -15,6 +16,8 @@ pub(crate) fn run() {
     let mut criterion = Criterion::default().configure_from_args();
     compare(&mut criterion, &agent, "typed", typed);
     compare(&mut criterion, &agent, "value", value);
+    let filler = Filler::new(600);
+    compare(&mut criterion, &agent, "600_bytes", |n| filler.payload(n));
     criterion.final_summary();
 }
 

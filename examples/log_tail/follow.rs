@@ -1,203 +1,284 @@
-//! Which files are the log, and what is new in them.
+//! Decides which files belong to the log, and reads them in order.
 
-use std::ffi::OsString;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::time::{Duration, Instant};
 
-use wedr_plugin_sdk::Result;
+use wedr_plugin_sdk::{Error, Result};
 
-use crate::failed;
-use crate::lines::{Forwarder, Lines};
-use crate::names::{Found, Held, Id, Names};
+use crate::failure::{Failure, LastingProblem};
+use crate::file::Id;
+use crate::followed::{Followed, Opening};
+use crate::lines::Forwarder;
+use crate::names::{Found, Names};
+use crate::position::Saved;
 
-/// Which files there are, held ones without a name. What must not change while one looks.
-type Ids = Vec<(Option<OsString>, Id)>;
+/// The folder is listed at least this often.
+pub(crate) const EVERY: Duration = Duration::from_secs(1);
+/// How many of the newest files stay open: an open file that is removed is still read to its end. An
+/// older file that grows is open only while it is read.
+const HELD: usize = 32;
+/// How many bytes are read before the folder is listed again.
+const AT_ONCE: u64 = 1 << 20;
 
-const CHECK: &str = "check the file system that it is on";
+/// Where to start in a log that exists at the start.
+#[derive(Clone, Copy, PartialEq)]
+enum Begin {
+    AtStart,
+    AtEnd,
+    /// At the position in the position file.
+    Resumed,
+}
 
 pub(crate) struct Follower {
     names: Names,
-    from_start: bool,
     out: Forwarder,
-    /// The folder has been listed, which decided where to begin.
+    problem: LastingProblem,
+    begin: Begin,
+    /// The log of the position file no longer exists.
+    gap: bool,
+    /// The folder has been listed. The first list decides where to start.
     has_started: bool,
-    /// The oldest first. The last one is the log, or was, if none has its name now.
+    /// The `log_start` has been sent.
+    is_announced: bool,
+    listed: Option<Instant>,
+    /// The oldest first. The last file is the log; if no file has its name now, it was the log.
     followed: Vec<Followed>,
-    /// Files beside the log that are not its past: there before the start, or copied from it.
-    others: Vec<Held>,
+    /// Files with a name of a rotated log that are not one: they existed before the start, or are copies.
+    others: BTreeSet<Id>,
     buffer: Box<[u8]>,
 }
 
-/// A file whose lines are forwarded.
-struct Followed {
-    held: Held,
-    /// Where the file's cursor is.
-    position: u64,
-    lines: Lines,
-    /// It had one of the log's names when the folder was listed last.
-    is_named: bool,
-}
-
 impl Follower {
-    pub(crate) fn new(names: Names, from_start: bool, out: Forwarder) -> Self {
+    pub(crate) fn new(
+        names: Names,
+        from_start: bool,
+        saved: Option<Saved>,
+        out: Forwarder,
+    ) -> Self {
+        let begin = match (&saved, from_start) {
+            (Some(_), _) => Begin::Resumed,
+            (None, true) => Begin::AtStart,
+            (None, false) => Begin::AtEnd,
+        };
+        let (files, others) = saved.map(|saved| (saved.files, saved.others)).unwrap_or_default();
         Self {
             names,
-            from_start,
             out,
+            problem: LastingProblem::default(),
+            begin,
+            gap: false,
             has_started: false,
-            followed: Vec::new(),
-            others: Vec::new(),
+            is_announced: false,
+            listed: None,
+            followed: files.into_iter().map(Followed::resumed).collect(),
+            others,
             buffer: vec![0; 64 << 10].into(),
         }
     }
 
-    /// Forwards what is new. `list`: files may have come, gone, or changed their names.
-    pub(crate) fn look(&mut self, list: bool) -> Result<()> {
-        if list || !self.has_started {
-            self.list()?;
+    /// Forwards new lines. Returns whether to look again at once. `list`: files may have been created,
+    /// removed or renamed.
+    pub(crate) fn look(&mut self, list: bool) -> Result<bool> {
+        let list = list || self.listed.is_none_or(|at| at.elapsed() >= EVERY);
+        let mut problem = None;
+        let is_settled = !list || self.list(&mut problem)?;
+        let is_read = !self.is_announced || self.read(&mut problem)?;
+        if list && is_settled {
+            self.problem.set(problem, &self.out)?;
         }
-        self.read()
+        Ok(!(is_settled && is_read))
     }
 
     /// How many bytes of the log were not forwarded.
     pub(crate) fn left(&self) -> u64 {
-        let of_one = |log: &Followed| {
-            let unread = log.held.len().unwrap_or(0).saturating_sub(log.position);
-            unread + log.lines.pending() as u64
-        };
-        self.followed.iter().map(of_one).sum()
+        self.followed.iter().map(Followed::left).sum()
     }
 
-    fn list(&mut self) -> Result<()> {
-        // A folder is not listed in one instant: a file that is renamed meanwhile may be missed.
-        // What is twice the same was so in between; if it is not, the change calls back.
-        let (before, _) = self.scan()?;
-        let (after, found) = self.scan()?;
-        if before != after {
-            return Ok(());
-        }
+    /// The content of the position file; `None` before the start is decided.
+    pub(crate) fn saved(&self) -> Option<Saved> {
+        let files = self.followed.iter().map(Followed::saved).collect();
+        self.is_announced.then(|| Saved::new(&self.out.file, files, self.others.clone()))
+    }
 
-        let is_named = |id: Id| found.iter().any(|found| found.held.id == id);
-        self.others.retain(|other| is_named(other.id));
-        for log in &mut self.followed {
-            log.is_named = is_named(log.held.id);
-        }
+    /// Reports a failure that does not end the program.
+    pub(crate) fn report(&self, failure: Failure) -> Result<()> {
+        self.out.error(&failure.full())
+    }
 
-        let (mut at_name, mut beside): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|found| found.name == self.names.name);
-        let at_name = at_name.pop().map(|found| found.held);
-        let id = at_name.as_ref().map(|held| held.id);
-        let held = after.into_iter().filter(|(name, _)| name.is_none());
-        let mut known: Vec<_> = held.map(|(_, id)| id).chain(id).collect();
-        beside.retain(|found| {
-            let is_new = !known.contains(&found.held.id);
-            // One file may have two names.
-            known.push(found.held.id);
-            is_new
+    /// Finds the files of the log and opens the newest. Returns `false` if names changed meanwhile.
+    fn list(&mut self, problem: &mut Option<Failure>) -> Result<bool> {
+        // Listing a folder is not atomic: it may miss a file that is renamed meanwhile. If two lists are
+        // equal, both are complete.
+        let lists = self.names.list().and_then(|first| Ok((first, self.names.list()?)));
+        let ((before, _), (found, obstacle)) = match lists {
+            Ok(lists) => lists,
+            Err(e) => return self.cannot_list(e, problem).map(|()| true),
+        };
+        let (before, found) = (self.relevant(before), self.relevant(found));
+        if !before.iter().map(Found::key).eq(found.iter().map(Found::key)) {
+            return Ok(false);
+        }
+        self.listed = Some(Instant::now());
+        if let Some(e) = obstacle {
+            let failure = Failure::new("open", &self.names.path, e);
+            if !self.has_started {
+                return Err(Error::plugin(failure));
+            }
+            *problem = Some(failure);
+        }
+        self.decide(found);
+        let is_settled = self.open_newest(problem)?;
+        self.announce()?;
+        Ok(is_settled)
+    }
+
+    /// A folder may be missing for a moment: its file system is mounted again, or a link to it is
+    /// replaced. Open files are still read.
+    fn cannot_list(&mut self, e: io::Error, problem: &mut Option<Failure>) -> Result<()> {
+        let is_gone = matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+        let failure = Failure::new("list", &self.names.folder, e);
+        if !self.has_started || is_gone && self.problem.is_lasting() {
+            return Err(Error::plugin(failure));
+        }
+        self.listed = Some(Instant::now());
+        *problem = Some(failure);
+        Ok(())
+    }
+
+    /// Removes files from the list that were not followed and cannot have been the log.
+    fn relevant(&self, mut found: Vec<Found>) -> Vec<Found> {
+        found.retain(|found| {
+            found.name == self.names.name
+                || self.names.is_rotated(&found.name)
+                || self.followed.iter().any(|log| log.id == found.status.id)
         });
+        found
+    }
 
-        let is_same = id.is_some() && id == self.followed.last().map(|log| log.held.id);
-        if is_same || !self.has_started {
-            // What appears beside a log that stays is a copy of it.
-            self.others.extend(beside.into_iter().map(|found| found.held));
+    /// Decides which files are followed.
+    fn decide(&mut self, mut found: Vec<Found>) {
+        let is_first = !mem::replace(&mut self.has_started, true);
+        if is_first {
+            self.find_devices(&found);
+        }
+        // A file may have two names. The log's name has priority.
+        found.sort_by_key(|found| found.name != self.names.name);
+        let log = found.first().filter(|found| found.name == self.names.name);
+        let log = log.map(|found| found.status.id);
+        let is_same = log.is_some() && log == self.followed.last().map(|last| last.id);
+
+        let mut unknown = BTreeMap::new();
+        self.followed.iter_mut().for_each(|known| known.found = None);
+        for found in found {
+            let id = found.status.id;
+            match self.followed.iter_mut().find(|known| known.id == id) {
+                Some(known) if known.found.is_none() => known.found = Some(found),
+                Some(_) => {}
+                None => _ = unknown.entry(id).or_insert(found),
+            }
+        }
+        self.others.retain(|id| unknown.contains_key(id));
+        self.gap |= is_first && self.followed.last().is_some_and(|last| last.found.is_none());
+
+        let new_log = log.and_then(|id| unknown.remove(&id));
+        let is_other = |found: &Found| self.others.contains(&found.status.id);
+        let mut beside: Vec<_> = unknown.into_values().filter(|found| !is_other(found)).collect();
+        if is_same || is_first && self.begin != Begin::Resumed {
+            // If the log is still the same file, a new file is a copy of it.
+            self.others.extend(beside.iter().map(|found| found.status.id));
         } else {
-            // What appears when it does not, was the log for a while. (A copy made by hand in that
-            // same moment passes for it.)
+            // If the log is another file, a new file was the log for a while. (A copy that a user makes
+            // in the same moment is mistaken for one.)
             self.names.sort_by_age(&mut beside);
-            let rotated = beside.into_iter().map(|found| Followed::new(found.held, 0));
-            self.followed.extend(rotated);
+            self.followed.extend(beside.into_iter().map(Followed::from_start));
         }
-        if let Some(held) = at_name {
-            self.make_last(held)?;
+        if let Some(found) = new_log {
+            let existed =
+                self.others.remove(&found.status.id) || is_first && self.begin == Begin::AtEnd;
+            let new = if existed { Followed::from_end } else { Followed::from_start };
+            self.followed.push(new(found));
+        } else {
+            // A rotated file may have been renamed back.
+            self.followed.sort_by_key(|known| Some(known.id) == log);
         }
-        if !self.has_started {
-            self.has_started = true;
-            self.out.start(self.followed.last().map(|log| log.position))?;
-        }
-        Ok(())
     }
 
-    /// Opens everything that has one of the log's names.
-    fn scan(&mut self) -> Result<(Ids, Vec<Found>)> {
-        let mut ids = Ids::new();
-        let followed = self.followed.iter_mut().map(|log| &mut log.held);
-        for held in followed.chain(&mut self.others) {
-            held.refresh().map_err(failed("look at", &self.names.path, CHECK))?;
-            ids.push((None, held.id));
-        }
-        let found = self.names.open_all()?;
-        ids.extend(found.iter().map(|found| (Some(found.name.clone()), found.held.id)));
-        Ok((ids, found))
+    /// Updates the ids: a device may have another number since the position was saved.
+    fn find_devices(&mut self, found: &[Found]) {
+        let find = |id: Id| {
+            let mut ids = found.iter().map(|found| found.status.id);
+            let is_there = ids.clone().any(|other| other == id);
+            let same = ids.find(|other| !is_there && other.is_same_without_device(id));
+            same.unwrap_or(id)
+        };
+        self.followed.iter_mut().for_each(|known| known.id = find(known.id));
+        self.others = self.others.iter().map(|id| find(*id)).collect();
     }
 
-    /// The log's name leads to this file now.
-    fn make_last(&mut self, mut held: Held) -> Result<()> {
-        if let Some(index) = self.followed.iter().position(|log| log.held.id == held.id) {
-            let log = self.followed.remove(index);
-            self.followed.push(log);
+    /// Returns `false` if names changed meanwhile.
+    fn open_newest(&mut self, problem: &mut Option<Failure>) -> Result<bool> {
+        let older = self.followed.len().saturating_sub(HELD);
+        for log in &mut self.followed[older..] {
+            match log.open(&self.names, self.out.longest)? {
+                Opening::Open | Opening::Nameless => {}
+                Opening::Renamed => return Ok(false),
+                Opening::Failed(failure) => *problem = Some(failure),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends `log_start` as soon as the start is known: when the log is open, or does not exist.
+    fn announce(&mut self) -> Result<()> {
+        let log = self.followed.last().filter(|log| log.found.is_some());
+        if self.is_announced || log.is_some_and(|log| !log.is_open()) {
             return Ok(());
         }
-        let others = self.others.len();
-        self.others.retain(|other| other.id != held.id);
-        let was_there_before = others > self.others.len() || !(self.has_started || self.from_start);
-        let position = if was_there_before {
-            let sought = held.seek_last_line(self.out.longest);
-            sought.map_err(failed("read", &self.names.path, CHECK))?
-        } else {
-            0
-        };
-        self.followed.push(Followed::new(held, position));
-        Ok(())
+        self.is_announced = true;
+        let gap = self.gap || self.followed.iter().any(|log| log.is_replaced);
+        self.out.start(log.map(|log| log.position), self.begin == Begin::Resumed, gap)
     }
 
-    /// Forwards what is new in the files that are known, and lets go of those that are finished.
-    fn read(&mut self) -> Result<()> {
-        let Self { followed, out, .. } = self;
-        let cannot_read = || failed("read", &self.names.path, CHECK);
-        // Lengths from the newest file to the oldest, then bytes the other way round: what a writer
-        // added to an old file before it went on to the next is read before what it put there.
-        let mut lengths = Vec::new();
-        for log in followed.iter().rev() {
-            lengths.push(log.held.len().map_err(cannot_read())?);
+    /// Forwards new lines of the followed files, and removes finished files. Returns `false` if there
+    /// is more to read.
+    fn read(&mut self, problem: &mut Option<Failure>) -> Result<bool> {
+        // Measure from the newest file to the oldest, then read from the oldest to the newest. So lines
+        // that a writer added to an old file are read before its lines in the next file.
+        for log in self.followed.iter_mut().rev() {
+            log.measure(&self.names)?;
         }
-        lengths.reverse();
-        for (log, length) in followed.iter_mut().zip(&lengths) {
-            if *length < log.position {
-                // Truncated in place.
-                log.lines.finish(out)?;
-                log.held.seek(0).map_err(cannot_read())?;
-                log.position = 0;
-            }
-            while log.position < *length {
-                let most = (*length - log.position).min(self.buffer.len() as u64) as usize;
-                let read = log.held.read(&mut self.buffer[..most]);
-                let read = read.map_err(cannot_read())?;
-                if read == 0 {
-                    // Truncated just now, which calls back.
-                    break;
-                }
-                for bytes in self.buffer[..read].split_inclusive(|byte| *byte == b'\n') {
-                    log.position += bytes.len() as u64;
-                    log.lines.push(bytes, out)?;
+        let older = self.followed.len().saturating_sub(HELD);
+        let mut budget = AT_ONCE;
+        for (index, log) in self.followed.iter_mut().enumerate() {
+            if !log.is_open() && log.has_grown() {
+                match log.open(&self.names, self.out.longest)? {
+                    Opening::Open => log.measure(&self.names)?,
+                    Opening::Renamed => return Ok(false),
+                    Opening::Nameless => {}
+                    Opening::Failed(failure) => *problem = Some(failure),
                 }
             }
+            log.read(&mut self.buffer, &mut budget, &self.names, &self.out)?;
+            if budget == 0 {
+                return Ok(false);
+            }
+            if index < older {
+                log.close();
+            }
         }
-        // A file without a name is finished once its writer has gone on to a newer one.
-        let mut newest_used = lengths.iter().rposition(|len| *len > 0).unwrap_or(0);
-        let mut index = 0;
-        while index < newest_used {
-            if followed[index].is_named {
-                index += 1;
+        // A file without a name is finished when a newer file has content.
+        let newest_used = self.followed.iter().rposition(Followed::is_used).unwrap_or(0);
+        let mut newer = self.followed.split_off(newest_used);
+        for mut log in mem::take(&mut self.followed) {
+            if log.found.is_some() {
+                self.followed.push(log);
             } else {
-                followed[index].lines.finish(out)?;
-                followed.remove(index);
-                newest_used -= 1;
+                log.finish(&self.out)?;
             }
         }
-        Ok(())
-    }
-}
-
-impl Followed {
-    fn new(held: Held, position: u64) -> Self {
-        Self { held, position, lines: Lines::default(), is_named: true }
+        self.followed.append(&mut newer);
+        Ok(true)
     }
 }

@@ -1,173 +1,173 @@
-//! Follows a log file through rotation and truncation, and forwards each line as an event.
+//! A plugin that follows a log file through rotation and truncation, and forwards each line as an event.
 //!
-//! `WEDR_PLUGIN_ID=demo cargo run --example log_tail -- [--from-start] FILE`, with an agent on the
-//! default pipe, or on the one named in `WEDR_PIPE_PATH`.
+//! ```sh
+//! wedr-dev-agent -- cargo run --example log_tail -- [--from-start] [--position POSITION_FILE] FILE
+//! ```
 //!
-//! It begins at the end of FILE, or with `--from-start` at its beginning, or waits for it to
-//! appear; the first event, `log.start`, says where. From then on every line becomes one
-//! `log.line`, in the order of writing, also those written to a file after it was renamed to
-//! `FILE.*` or `FILE-*`. A line too long for the agent comes in numbered parts. All files of these
-//! names are held open, but for packed ones.
+//! Settings, as arguments or as variables (the agent launches plugins without arguments):
 //!
-//! What it cannot see: that a file was truncated, if it has grown past its old length before the
-//! next look at it; and what was in a file that came, was rotated, and was packed or removed, all
-//! between two looks.
+//! - `FILE` or `LOG_TAIL_FILE`: the log. The plugin waits for a log that does not exist yet.
+//! - `--position` or `LOG_TAIL_POSITION`: the position file, see below.
+//! - `--from-start` or `LOG_TAIL_FROM_START=1`: start at the beginning of the log if there is no position file.
+//!
+//! # Where it starts
+//!
+//! **Without a position file the plugin stores no position.** It starts at the end of FILE, and does not forward
+//! lines that are written while it does not run. With `--from-start` it starts at the beginning of FILE at each
+//! start, and repeats what it forwarded before.
+//!
+//! With a position file the plugin starts where it stopped, also if the log was rotated meanwhile. It replaces
+//! the position file at most once a second, after the operating system has taken the events. It replaces the
+//! file once more at the end of a session if the agent confirms that it read everything
+//! (`SessionReport::confirmed`). Therefore:
+//!
+//! - After an orderly end that the agent confirms, no line is lost and no line is repeated.
+//! - After any other end (a kill, a lost agent) the lines since the last save are repeated, usually those of
+//!   about one second.
+//! - If the agent ends before it has read everything from the pipe, lines are lost: those from before the last
+//!   save whose events are still in the pipe. The pipe holds some hundred KiB.
+//! - If a file is removed, compressed or truncated before the plugin has read it, its lines are lost, also while
+//!   the plugin does not run. If the file was the log itself, `log_start` has `gap: true`.
+//!
+//! A position file belongs to one log and one process. No other user may have write access to its folder. If
+//! the position file cannot be used, the plugin ends with an error.
+//!
+//! # Events
+//!
+//! - `log_start` comes before the first line. Its `position` is the offset in bytes at which the plugin starts;
+//!   it is absent if the log does not exist yet. `resumed` is true if the position file gave the position.
+//! - `log_line` is one line. Lines come in the order in which they were written. A line that is too long for
+//!   one event is sent in numbered parts.
+//! - `log_error` reports why the plugin has not been able to read for more than 5 s, for example a missing
+//!   permission. The plugin continues as soon as it can.
+//!
+//! Each event has the path of the log in `file`.
+//!
+//! # Which files belong to the log
+//!
+//! The plugin reads a rotated file to its end. A rotated file has the name `FILE.` or `FILE-` with a number, a
+//! date or `old`; or the plugin followed the file before, and its name is now `FILE.*` or `FILE-*`. The plugin
+//! reads no compressed files, and no names such as `app-1.log` for `app.log`. If the folder is missing for more
+//! than 5 s, the plugin ends.
+//!
+//! The plugin looks at the folder when the system reports a change, and once a second. Between two looks it
+//! cannot detect
+//!
+//! - a truncation after which the same first 1024 bytes and at least as many bytes were written again,
+//! - a file that is created, rotated, and then compressed or removed.
 
+mod failure;
+mod file;
 mod follow;
+mod followed;
 mod lines;
 mod names;
+mod position;
+mod settings;
 mod timestamp;
+mod watch;
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf, absolute};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use std::{env, process};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{env, process, thread};
 
-use notify::event::ModifyKind;
-use notify::{Event, EventKind, RecursiveMode, Watcher};
-use wedr_plugin_sdk::{Error, EventSink, Result, Runner, SessionContext, metadata};
+use wedr_plugin_sdk::{EventSink, Result, Runner, SessionContext, SessionReport, metadata};
 
-use follow::Follower;
+use follow::{EVERY, Follower};
 use lines::Forwarder;
-use names::Names;
+use position::{PositionFile, Saved};
+use settings::{Settings, USAGE};
+use watch::Watch;
 
 fn main() -> Result<()> {
-    let Some((names, from_start)) = arguments(env::args_os().skip(1)) else {
-        eprintln!("usage: log_tail [--from-start] FILE");
+    let Some(settings) = Settings::new(env::args_os().skip(1), |name| env::var_os(name)) else {
+        eprintln!("{USAGE}");
         process::exit(2);
     };
-    // The SDK never reads it: letting the environment say where telemetry goes is for examples.
+    let position = settings.position.clone().map(PositionFile::new);
+    let saved = position.as_ref().map(|file| file.load(&settings.names.path)).transpose()?;
+
+    // For wedr-dev-agent. The SDK itself never takes the pipe's path from the environment.
     let runner = env::var_os("WEDR_PIPE_PATH").into_iter().fold(Runner::new(), Runner::pipe_path);
-    runner.run_with(metadata!("log-tail")?, |sink, ctx| run(names, from_start, sink, ctx))
+    let end = Arc::new(Mutex::new(None));
+    let at_close = Arc::clone(&end);
+    runner
+        .on_close(move |report| {
+            save_end(report, at_close.lock().ok().and_then(|mut end| end.take()));
+        })
+        .run_with(metadata!("log-tail")?, |sink, ctx| {
+            run(settings, position, saved.flatten(), &end, sink, ctx)
+        })
 }
 
-fn arguments(given: impl Iterator<Item = OsString>) -> Option<(Names, bool)> {
-    let mut from_start = false;
-    let mut file = None;
-    for argument in given {
-        if argument == "--from-start" {
-            from_start = true;
-        } else if file.is_some() || argument.as_encoded_bytes().starts_with(b"-") {
-            return None;
-        } else {
-            file = Some(absolute(argument).ok()?);
-        }
+/// The position at the end of the session, and its file.
+type End = Option<(PositionFile, Saved)>;
+
+/// Saves the last position. Only `on_close` knows whether the agent has read everything.
+fn save_end(report: &SessionReport, end: End) {
+    let failure =
+        end.filter(|_| report.confirmed).and_then(|(file, saved)| file.write(&saved).err());
+    if let Some(failure) = failure {
+        eprintln!("log_tail: {}", failure.full());
     }
-    Some((Names::new(file?)?, from_start))
 }
 
-fn run(names: Names, from_start: bool, sink: &EventSink, ctx: &SessionContext) -> Result<()> {
-    let forwarder = Forwarder::new(sink.clone(), &names.path, ctx.max_payload_bytes());
-    let tail = Arc::new(Tail {
-        follower: Mutex::new(Follower::new(names.clone(), from_start, forwarder)),
-        names,
-        ctx: ctx.clone(),
-        failure: Mutex::new(None),
+fn run(
+    settings: Settings,
+    mut position: Option<PositionFile>,
+    saved: Option<Saved>,
+    end: &Mutex<End>,
+    sink: &EventSink,
+    ctx: &SessionContext,
+) -> Result<()> {
+    let Settings { names, from_start, .. } = settings;
+    let out = Forwarder::new(sink.clone(), &names.path, ctx.max_payload_bytes());
+    let mut follower = Follower::new(names.clone(), from_start, saved, out);
+    let watch = Watch::new(names.clone());
+
+    // A shutdown also ends the wait for changes.
+    let (waker, until) = (watch.waker(), ctx.clone());
+    thread::spawn(move || {
+        until.wait_for_shutdown();
+        waker.wake(false);
     });
+    let result = follow(&mut follower, watch, position.as_mut(), sink, ctx);
 
-    let names = &tail.names;
-    let called = Arc::clone(&tail);
-    let unwatchable = || failed("watch", &names.folder, "it must be there, on a local disk");
-    let mut watcher =
-        notify::recommended_watcher(move |event| called.on_event(event)).map_err(unwatchable())?;
-    // The folder, since the file comes and goes. Watched before the first look, so that nothing
-    // can happen between the two.
-    watcher.watch(&names.folder, RecursiveMode::NonRecursive).map_err(unwatchable())?;
-    // A folder with an open file in it does not report its own removal; the one above it does, but
-    // may be closed to the plugin.
-    if let Some(above) = names.folder.parent() {
-        let _ = watcher.watch(above, RecursiveMode::NonRecursive);
-    }
-    tail.attempt(|follower| follower.look(true));
-
-    // On Windows the watcher drops callbacks when many come at once, and does not say so.
-    while cfg!(windows) && !ctx.is_shutting_down() {
-        ctx.sleep(Duration::from_secs(1));
-        tail.attempt(|follower| follower.look(true));
-    }
-    ctx.wait_for_shutdown();
-    drop(watcher);
-    // The sink closed when the shutdown was asked for, so a last look could forward nothing: what
-    // was written after the look before it stays behind, and so does a line without its end.
-    let left = lock(&tail.follower).left();
-    if left > 0 {
-        eprintln!(
-            "log_tail: the last {left} bytes of {} came too late to be forwarded, or are a line \
-             without its end",
+    // The sink is closed after the shutdown request. Lines that were written after the last look, and
+    // a line without a newline, are not forwarded.
+    let left = follower.left();
+    match position.zip(follower.saved()) {
+        Some(position) => *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(position),
+        None if left > 0 => eprintln!(
+            "log_tail: the last {left} bytes of {} were not forwarded: they were written too late, \
+             or the last line has no newline",
             names.path.display()
-        );
+        ),
+        None => {}
     }
-    lock(&tail.failure).take().map_or(Ok(()), Err)
+    result
 }
 
-/// What the watcher's callback needs.
-struct Tail {
-    follower: Mutex<Follower>,
-    names: Names,
-    ctx: SessionContext,
-    /// What ended the run, if it was no shutdown from outside.
-    failure: Mutex<Option<Error>>,
-}
-
-impl Tail {
-    /// On the watcher's thread. A slow agent makes it wait in `emit`; the events that pile up
-    /// behind it cost nothing, since one look sees the work of them all.
-    fn on_event(&self, event: notify::Result<Event>) {
-        let broken = |why| failed("watch", &self.names.folder, why);
-        self.attempt(|follower| {
-            let event = event.map_err(broken("see the cause, and start again"))?;
-            // Reading, and listing the folder, call back too: without this it would never end.
-            if event.kind.is_access() {
-                return Ok(());
-            }
-            let renamed = matches!(event.kind, EventKind::Modify(ModifyKind::Name(_)));
-            if (renamed || event.kind.is_remove()) && event.paths.contains(&self.names.folder) {
-                let gone = notify::Error::path_not_found();
-                return Err(broken("it must be there; put it back, and start again")(gone));
-            }
-            // After a rescan flag nothing is known of what happened meanwhile.
-            let ours =
-                |path: &PathBuf| path.file_name().is_some_and(|name| self.names.contain(name));
-            if !event.need_rescan() && !event.paths.iter().any(ours) {
-                return Ok(());
-            }
-            // New bytes, the most frequent by far, need no look at the folder.
-            follower.look(!matches!(event.kind, EventKind::Modify(ModifyKind::Data(_))))
-        });
-    }
-
-    /// The first failure ends the session.
-    fn attempt(&self, work: impl FnOnce(&mut Follower) -> Result<()>) {
-        let mut follower = lock(&self.follower);
-        if self.ctx.is_shutting_down() {
-            return;
+/// Forwards new lines until the session ends.
+fn follow(
+    follower: &mut Follower,
+    mut watch: Watch,
+    mut position: Option<&mut PositionFile>,
+    sink: &EventSink,
+    ctx: &SessionContext,
+) -> Result<()> {
+    let mut list = true;
+    while !ctx.is_shutting_down() {
+        let unwatched = if list { watch.renew() } else { None };
+        let has_more = follower.look(list)?;
+        unwatched.map_or(Ok(()), |failure| follower.report(failure))?;
+        if let Some(position) = position.as_mut().filter(|file| file.is_due()) {
+            let unsaved = match follower.saved() {
+                Some(saved) => position.keep(saved, sink)?,
+                None => None,
+            };
+            unsaved.map_or(Ok(()), |failure| follower.report(failure))?;
         }
-        if let Err(error) = work(&mut follower) {
-            lock(&self.failure).get_or_insert(error);
-            self.ctx.shutdown_handle().shutdown();
-        }
+        list = has_more || watch.wait(EVERY);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {}: {remedy}", path.display())]
-struct Failure {
-    operation: &'static str,
-    path: PathBuf,
-    remedy: &'static str,
-    source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-/// For `map_err`: names what was done to what, and what to do about it.
-fn failed<E>(operation: &'static str, path: &Path, remedy: &'static str) -> impl FnOnce(E) -> Error
-where
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let path = path.to_owned();
-    move |source| Error::plugin(Failure { operation, path, remedy, source: source.into() })
+    Ok(())
 }

@@ -1,96 +1,14 @@
-//! The log's names in its folder, and which file is behind each.
+//! The names of the log and of its rotated files.
 
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
-use std::time::SystemTime;
 
-use wedr_plugin_sdk::Result;
+use crate::file::{Id, Status};
 
-use crate::failed;
-
-/// Endings of what packs rotated files or is on its way to: no lines in there.
-const PACKED: [&[u8]; 8] = [b".gz", b".bz2", b".xz", b".zst", b".lz4", b".Z", b".zip", b".tmp"];
-
-/// Tells files apart, whatever their names.
-#[cfg(unix)]
-pub(crate) type Id = (u64, u64);
-
-#[cfg(unix)]
-fn id(metadata: &Metadata) -> Id {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.dev(), metadata.ino())
-}
-
-/// std does not give the file index out. The time of creation alone will not do, since NTFS hands
-/// it on to a new file that takes an old one's name within 15 s. Two files that are also equally
-/// long and equally old cannot be told apart here; and one that is written without a pause has no
-/// identity that lasts long enough to be compared, so a rotation is noticed after a pause.
-#[cfg(not(unix))]
-pub(crate) type Id = (Option<SystemTime>, Option<SystemTime>, u64);
-
-#[cfg(not(unix))]
-fn id(metadata: &Metadata) -> Id {
-    let (created, modified) = (metadata.created(), metadata.modified());
-    (created.ok(), modified.ok(), metadata.len())
-}
-
-/// A file held open. As long as it is, no other can get its inode number.
-pub(crate) struct Held {
-    file: File,
-    pub(crate) id: Id,
-}
-
-impl Held {
-    /// Does something only where an identity is made of what changes.
-    pub(crate) fn refresh(&mut self) -> io::Result<()> {
-        self.id = id(&self.file.metadata()?);
-        Ok(())
-    }
-
-    pub(crate) fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-
-    pub(crate) fn seek(&mut self, position: u64) -> io::Result<u64> {
-        self.file.seek(SeekFrom::Start(position))
-    }
-
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.file.read(buffer) {
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                read => return read,
-            }
-        }
-    }
-
-    /// Goes to the beginning of the last line, which is the end unless its newline is missing;
-    /// looks back at most `longest` bytes for it.
-    pub(crate) fn seek_last_line(&mut self, longest: usize) -> io::Result<u64> {
-        let end = self.len()?;
-        let from = self.seek(end.saturating_sub(longest as u64))?;
-        let mut bytes = Vec::new();
-        (&self.file).take(end - from).read_to_end(&mut bytes)?;
-        let newline = bytes.iter().rposition(|byte| *byte == b'\n');
-        self.seek(match newline {
-            Some(newline) => from + newline as u64 + 1,
-            None if from == 0 => 0,
-            None => end,
-        })
-    }
-}
-
-/// A file under one of the log's names.
-pub(crate) struct Found {
-    pub(crate) name: OsString,
-    pub(crate) held: Held,
-    written: Option<SystemTime>,
-}
-
-/// The log's name, and those that rotation gives its files.
+/// The log's path, and the folder of the log and its rotated files.
 #[derive(Clone)]
 pub(crate) struct Names {
     pub(crate) path: PathBuf,
@@ -98,79 +16,74 @@ pub(crate) struct Names {
     pub(crate) name: OsString,
 }
 
+/// A file with one of the names.
+pub(crate) struct Found {
+    pub(crate) name: OsString,
+    pub(crate) status: Status,
+}
+
+impl Found {
+    pub(crate) fn key(&self) -> (&OsStr, Id) {
+        (&self.name, self.status.id)
+    }
+}
+
 impl Names {
-    /// `None` for an absolute path that can be no file's.
+    /// Returns `None` for an absolute path that cannot be a file's.
     pub(crate) fn new(path: PathBuf) -> Option<Self> {
         Some(Self { folder: path.parent()?.to_owned(), name: path.file_name()?.to_owned(), path })
     }
 
+    /// Whether `name` is the log's name, or this name followed by `.` or `-` and more.
     pub(crate) fn contain(&self, name: &OsStr) -> bool {
         name == self.name || self.suffix(name).is_some()
     }
 
-    /// What a rotated file's name has in addition: `.1`, `-20260102`.
-    fn suffix<'a>(&self, name: &'a OsStr) -> Option<&'a [u8]> {
-        let suffix = name.as_encoded_bytes().strip_prefix(self.name.as_encoded_bytes())?;
-        let packed = PACKED.iter().any(|ending| suffix.ends_with(ending));
-        (matches!(suffix, [b'.' | b'-', _, ..]) && !packed).then_some(suffix)
+    /// Whether `name` is a name of a rotated file: `FILE.1`, `FILE-20260102`,
+    /// `FILE.2026-01-02T03:04:05`, `FILE.old`. Compressed files (`FILE.1.gz`) and other files
+    /// (`FILE.pid`) have other names.
+    pub(crate) fn is_rotated(&self, name: &OsStr) -> bool {
+        let Some(suffix) = self.suffix(name) else { return false };
+        let is_stamp = |byte: &u8| byte.is_ascii_digit() || b".-_:+TZ".contains(byte);
+        suffix == b"old" || suffix[0].is_ascii_digit() && suffix.iter().all(is_stamp)
     }
 
-    /// Sorts the oldest first: the higher number is older; dates go by the last write.
+    fn suffix<'a>(&self, name: &'a OsStr) -> Option<&'a [u8]> {
+        match name.as_encoded_bytes().strip_prefix(self.name.as_encoded_bytes())? {
+            [b'.' | b'-', suffix @ ..] if !suffix.is_empty() => Some(suffix),
+            _ => None,
+        }
+    }
+
+    /// Sorts the oldest first: by number, the highest first; names with dates by the last write.
     pub(crate) fn sort_by_age(&self, rotated: &mut [Found]) {
         rotated.sort_by_cached_key(|found| {
-            let number = self.suffix(&found.name).and_then(|suffix| {
-                let digits = std::str::from_utf8(&suffix[1..]).ok()?;
-                digits.parse::<u16>().ok()
-            });
-            (Reverse(number), found.written, found.name.clone())
+            let suffix = self.suffix(&found.name).and_then(|s| std::str::from_utf8(s).ok());
+            let number = suffix.and_then(|digits| digits.parse::<u16>().ok());
+            (Reverse(number), found.status.modified, found.name.clone())
         });
     }
 
-    /// Opens what there is under the names, sorted by name.
-    pub(crate) fn open_all(&self) -> Result<Vec<Found>> {
-        let list =
-            || failed("list", &self.folder, "it must be there, and the plugin allowed to read it");
+    /// Lists the files that have one of the names, sorted by name. The second result is the error for
+    /// the log itself, if its status cannot be read.
+    pub(crate) fn list(&self) -> io::Result<(Vec<Found>, Option<io::Error>)> {
         let mut all = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(list())? {
-            let name = entry.map_err(list())?.file_name();
-            if self.contain(&name) {
-                all.extend(self.open(name)?);
+        let mut obstacle = None;
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            if !self.contain(&name) {
+                continue;
+            }
+            match Status::at(&self.folder.join(&name)) {
+                Ok(status) => all.push(Found { name, status }),
+                Err(e) if name == self.name && e.kind() != ErrorKind::NotFound => {
+                    obstacle = Some(e);
+                }
+                // The file was removed since, or it has another name and cannot be the log.
+                Err(_) => {}
             }
         }
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(all)
+        Ok((all, obstacle))
     }
-
-    /// `None` if it is no file, or is gone by now.
-    fn open(&self, name: OsString) -> Result<Option<Found>> {
-        let path = self.folder.join(&name);
-        // Looked at before it is opened: opening a named pipe would wait for its writer.
-        let opened = fs::symlink_metadata(&path).and_then(|metadata| {
-            if !metadata.is_file() {
-                return Err(ErrorKind::InvalidInput.into());
-            }
-            let file = File::open(&path)?;
-            let metadata = file.metadata()?;
-            Ok((file, metadata))
-        });
-        match opened {
-            Ok((file, metadata)) => Ok(Some(Found {
-                name,
-                written: metadata.modified().ok(),
-                held: Held { id: id(&metadata), file },
-            })),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            // A file beside the log that cannot be read never was the log.
-            Err(e) if name != self.name && is_not_ours(e.kind()) => Ok(None),
-            Err(e) => {
-                let remedy = "it must be a file itself, no link to one, and the plugin must be \
-                              allowed to read it";
-                Err(failed("open", &path, remedy)(e))
-            }
-        }
-    }
-}
-
-fn is_not_ours(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::InvalidInput | ErrorKind::PermissionDenied)
 }

@@ -1,5 +1,5 @@
-//! A plugin under systemd: one event a second, and an exit status that tells its unit,
-//! [`acme-tick.service`](acme-tick.service), whether to start it again.
+//! A plugin under systemd: it sends one event a second. Its exit status tells its unit,
+//! [`acme-tick.service`](acme-tick.service), whether systemd must restart it.
 //!
 //! ```sh
 //! cargo build --release --example systemd
@@ -9,8 +9,10 @@
 //! sudo systemctl enable --now acme-tick
 //! ```
 //!
-//! What it has to say goes to its standard error, and so to the journal. By hand it runs on the
-//! pipe named in `WEDR_PIPE_PATH`, if that is set.
+//! Settings: the plugin's id, `WEDR_PLUGIN_ID` in the unit.
+//!
+//! The plugin prints errors to its standard error, and systemd writes them to the journal. To try it without
+//! systemd: `wedr-dev-agent -- cargo run --example systemd`.
 
 use std::env;
 use std::process::ExitCode;
@@ -19,9 +21,9 @@ use std::time::Duration;
 use serde_json::json;
 use wedr_plugin_sdk::{Result, Runner, metadata};
 
-/// Somebody has to mend something before it can run: the unit's `RestartPreventExitStatus`.
+/// A restart cannot succeed: the unit's `RestartPreventExitStatus`.
 const PERMANENT: u8 = 2;
-/// It may help to start it again: the agent is not there yet, or has gone.
+/// A restart may succeed: the agent does not run yet, it has ended, or an administrator must act first.
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
@@ -35,11 +37,11 @@ fn main() -> ExitCode {
 }
 
 fn plugin() -> Result<()> {
-    // The SDK never reads it: letting the environment say where telemetry goes is for examples.
+    // For wedr-dev-agent. The SDK itself never takes the pipe's path from the environment.
     let runner = env::var_os("WEDR_PIPE_PATH").into_iter().fold(Runner::new(), Runner::pipe_path);
     runner.run_with(metadata!("acme-tick")?, |sink, ctx| {
         while !ctx.is_shutting_down() {
-            sink.emit("acme.tick", json!({ "alive": true }))?;
+            sink.emit("acme_tick", json!({ "alive": true }))?;
             ctx.sleep(Duration::from_secs(1));
         }
         Ok(())

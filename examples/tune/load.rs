@@ -1,4 +1,4 @@
-//! A steady load with a burst and a stall, and what became of it.
+//! Puts a load on a session and measures the results.
 
 use std::sync::mpsc;
 use std::thread;
@@ -9,19 +9,24 @@ use serde::Serialize;
 use wedr_plugin_sdk::testing::{PluginMessage, Script, TestAgent};
 use wedr_plugin_sdk::{Error, EventSink, Metadata, Result, Runner, Stats};
 
-const THREADS: u32 = 4;
+use crate::arrivals::Arrivals;
+
+const THREADS: usize = 4;
 
 pub(crate) struct Load {
-    /// How long events come, besides the stall, which is in the middle.
-    pub(crate) lasting: Duration,
-    /// Events per second.
-    pub(crate) rate: u32,
-    /// Events at once when the agent stalls.
-    pub(crate) burst: u32,
-    pub(crate) stall: Option<Duration>,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) stall: Option<Stall>,
 }
 
-/// What became of a load.
+/// A time in which the agent does not read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stall {
+    /// How many events the agent reads before.
+    pub(crate) after: usize,
+    pub(crate) time: Duration,
+}
+
+/// The results of a load.
 pub(crate) struct Outcome {
     pub(crate) stats: Stats,
     /// How long `emit` took, in nanoseconds.
@@ -34,16 +39,18 @@ pub(crate) struct Outcome {
 struct Opened<'a> {
     /// Nanoseconds since the load began.
     at: u64,
-    process: u32,
+    process: usize,
     path: &'a str,
 }
 
+/// The bytes of a payload without its path. The numbers vary by a few digits.
+const BARE: usize = 50;
+
 impl Load {
-    /// Puts it on a session of its own.
+    /// Runs the load in its own session.
     pub(crate) fn run(&self, runner: Runner) -> Result<Outcome> {
-        let before = self.in_time(self.lasting / 2);
         let agent = &match self.stall {
-            Some(_) => TestAgent::with(Script::new().stop_reading_after(before as usize))?,
+            Some(stall) => TestAgent::with(Script::new().stop_reading_after(stall.after))?,
             None => TestAgent::start()?,
         };
         let began = Instant::now();
@@ -53,25 +60,25 @@ impl Load {
             .pipe_path(agent.path())
             .drain_timeout(Duration::MAX)
             .on_close(move |closed| {
-                // Nobody listens if the session failed.
+                // If the session failed, no code receives this.
                 let _ = report.send(closed.stats.clone());
             })
             .run_with(Metadata::new("tune", "1", "Tune"), |sink, _| {
                 emits = thread::scope(|scope| -> Result<_> {
                     if let Some(stall) = self.stall {
                         scope.spawn(move || {
-                            // If they have not come the agent is behind, and stalls later.
-                            let _ = agent.wait_for_events(before as usize, self.lasting);
-                            thread::sleep(stall);
+                            // If the agent reads too slowly to reach this number, it stalls at the end of the load.
+                            let _ = agent.wait_for_events(stall.after, self.lasting());
+                            thread::sleep(stall.time);
                             agent.resume();
                         });
                     }
-                    let callbacks: Vec<_> = (0..THREADS)
-                        .map(|n| scope.spawn(move || self.callbacks(sink, began, n)))
+                    let threads: Vec<_> = (0..THREADS)
+                        .map(|n| scope.spawn(move || self.emit_share(sink, began, n)))
                         .collect();
                     let mut all = histogram();
-                    for one in callbacks {
-                        all += one.join().expect("a callback does not panic")?;
+                    for one in threads {
+                        all += one.join().expect("the thread does not panic")?;
                     }
                     Ok(all)
                 })?;
@@ -81,38 +88,32 @@ impl Load {
         Ok(Outcome { stats, emits, arrivals: arrivals(agent, began) })
     }
 
-    /// Emits one thread's share of the events, each when it is due.
-    fn callbacks(&self, sink: &EventSink, began: Instant, thread: u32) -> Result<Histogram<u64>> {
-        let start = Instant::now();
-        let steady = self.in_time(self.lasting + self.stall.unwrap_or_default());
-        let burst_after = self.in_time(self.lasting / 2);
-        let mut emits = histogram();
-        for n in (thread..steady).step_by(THREADS as usize) {
-            let due = start + Duration::from_secs(1) * n / self.rate;
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-            // The first thread has the burst besides.
-            let at_once = if (burst_after..burst_after + THREADS).contains(&n) && thread == 0 {
-                1 + self.burst
-            } else {
-                1
-            };
-            for _ in 0..at_once {
-                let called = Instant::now();
-                let at = nanoseconds(called - began);
-                let event = Opened { at, process: n, path: "/usr/lib/x86_64-linux-gnu/libc.so.6" };
-                match sink.event("tune.open").emit(&event) {
-                    Ok(()) | Err(Error::QueueFull) => {}
-                    Err(other) => return Err(other),
-                }
-                emits.record(nanoseconds(called.elapsed())).expect("the histogram grows");
-            }
-        }
-        Ok(emits)
+    fn lasting(&self) -> Duration {
+        self.arrivals.0.last().map_or(Duration::ZERO, |last| last.at)
     }
 
-    /// The steady events in so much time.
-    fn in_time(&self, time: Duration) -> u32 {
-        (time.as_millis() * u128::from(self.rate) / 1000) as u32
+    /// Emits one thread's share of the events, each at its time.
+    fn emit_share(
+        &self,
+        sink: &EventSink,
+        began: Instant,
+        thread: usize,
+    ) -> Result<Histogram<u64>> {
+        let start = Instant::now();
+        let path = "/usr/lib/x86_64-linux-gnu/".repeat(self.arrivals.largest() / 26 + 1);
+        let mut emits = histogram();
+        for (n, arrival) in self.arrivals.0.iter().enumerate().skip(thread).step_by(THREADS) {
+            thread::sleep((start + arrival.at).saturating_duration_since(Instant::now()));
+            let called = Instant::now();
+            let at = nanoseconds(called - began);
+            let path = &path[..arrival.bytes.saturating_sub(BARE)];
+            match sink.event("tune.open").emit(&Opened { at, process: n, path }) {
+                Ok(()) | Err(Error::QueueFull) => {}
+                Err(other) => return Err(other),
+            }
+            emits.record(nanoseconds(called.elapsed())).expect("the histogram grows");
+        }
+        Ok(emits)
     }
 }
 
@@ -140,7 +141,7 @@ fn arrivals(agent: &TestAgent, began: Instant) -> Histogram<u64> {
     for session in agent.sessions() {
         for received in session.received {
             if let PluginMessage::Event(event) = received.message {
-                let at = event.payload["at"].as_u64().expect("it was sent so");
+                let at = event.payload["at"].as_u64().expect("the payload has it");
                 let took = nanoseconds(received.at - began).saturating_sub(at);
                 arrivals.record(took).expect("the histogram grows");
             }

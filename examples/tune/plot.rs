@@ -1,100 +1,88 @@
-//! The tables as pictures.
+//! Draws the tables as charts.
 
 use std::error::Error;
-use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
-use plotters::coord::Shift;
-use plotters::prelude::*;
+use crate::chart::{Chart, draw};
+use crate::{ByCapacity, ByLinger, DEFAULT_CAPACITY};
 
-use crate::{ByCapacity, ByLinger};
+const SIZE: (u32, u32) = (560, 380);
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Line = (&'static str, Vec<(f64, f64)>);
-
-/// The longest wait under `Block`, and what `Refuse` refuses.
-pub(crate) fn capacities(path: &Path, all: &[ByCapacity]) -> Result<(), Box<dyn Error>> {
-    let line = |y: fn(&ByCapacity) -> f64| {
-        all.iter().map(|one| (one.capacity as f64, y(one))).collect::<Vec<_>>()
-    };
-    let waits = line(|one| milliseconds(one.block.stats.longest_wait));
-    let refused = line(|one| one.refuse.refused());
-    pair(
-        path,
-        "channel_capacity",
-        ("Overflow::Block: the longest wait of an emit, ms", &[("", waits)]),
-        ("Overflow::Refuse: events refused, %", &[("", refused)]),
-    )
-}
-
-/// What a linger saves, and what it costs.
-pub(crate) fn lingers(path: &Path, all: &[ByLinger]) -> Result<(), Box<dyn Error>> {
-    let line = |y: fn(&ByLinger) -> f64| {
-        // A logarithmic axis has no zero: none is drawn as 30 µs.
-        let x = |one: &ByLinger| milliseconds(one.linger).max(0.03);
-        all.iter().map(|one| (x(one), y(one))).collect::<Vec<_>>()
-    };
-    let events = line(|one| one.outcome.events_per_write());
-    let median = line(|one| milliseconds(one.outcome.arrival(50.0)));
-    let late = line(|one| milliseconds(one.outcome.arrival(99.9)));
-    pair(
-        path,
-        "linger, ms (the leftmost: none)",
-        ("Events a write", &[("", events)]),
-        ("From emit to the agent, ms", &[("median", median), ("99.9 %", late)]),
-    )
-}
-
-fn milliseconds(time: std::time::Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
-
-/// Two charts side by side with the same x-axis.
-fn pair(
+/// Draws the longest wait under `Block`, and the refused events under `Refuse`.
+pub(crate) fn capacities(
     path: &Path,
-    x: &str,
-    left: (&str, &[Line]),
-    right: (&str, &[Line]),
+    all: &[ByCapacity],
+    computed: usize,
 ) -> Result<(), Box<dyn Error>> {
-    let area = SVGBackend::new(path, (960, 360)).into_drawing_area();
-    area.fill(&WHITE)?;
-    for (area, (title, lines)) in area.split_evenly((1, 2)).iter().zip([left, right]) {
-        chart(area, x, title, lines)?;
-    }
-    // Said here, or a failure to write the file would be lost when the area is dropped.
-    area.present().map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-    Ok(())
-}
-
-fn chart(area: &Area<'_>, x: &str, title: &str, lines: &[Line]) -> Result<(), Box<dyn Error>> {
-    let points = || lines.iter().flat_map(|(_, points)| points);
-    let x_range = extent(points().map(|point| point.0));
-    let top = points().map(|point| point.1).fold(1.0, f64::max) * 1.1;
-    let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 16))
-        .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(56)
-        .build_cartesian_2d(x_range.log_scale(), 0.0..top)?;
-    chart.configure_mesh().x_desc(x).light_line_style(WHITE).draw()?;
-    for (n, (name, points)) in lines.iter().enumerate() {
-        let colour = Palette99::pick(n).to_rgba();
-        let series = LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(3);
-        let drawn = chart.draw_series(series)?;
-        if !name.is_empty() {
-            drawn
-                .label(*name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
+    let ticks = || all.iter().map(|one| (one.capacity as f64, one.capacity.to_string())).collect();
+    let line = |y: fn(&ByCapacity) -> f64| {
+        let points = all.iter().map(|one| (one.capacity as f64, y(one)));
+        vec![(String::new(), points.collect::<Vec<_>>())]
+    };
+    let marks = || {
+        if computed == DEFAULT_CAPACITY {
+            return vec![(computed as f64, "default, computed")];
         }
-    }
-    if lines.len() > 1 {
-        let mut labels = chart.configure_series_labels();
-        labels.position(SeriesLabelPosition::UpperLeft).border_style(BLACK).draw()?;
-    }
-    Ok(())
+        vec![(DEFAULT_CAPACITY as f64, "default"), (computed as f64, "computed")]
+    };
+    let waits = Chart {
+        title: "Overflow::Block",
+        x: "channel_capacity, events",
+        ticks: ticks(),
+        y: "longest wait of an emit, ms",
+        lines: line(|one| milliseconds(one.block.stats.longest_wait)),
+        marks: marks(),
+        ..Chart::default()
+    };
+    let refused = Chart {
+        title: "Overflow::Refuse",
+        x: "channel_capacity, events",
+        ticks: ticks(),
+        y: "events refused, %",
+        lines: line(|one| one.refuse.refused()),
+        marks: marks(),
+        ..Chart::default()
+    };
+    draw(path, SIZE, &[waits, refused])
 }
 
-fn extent(values: impl Iterator<Item = f64>) -> Range<f64> {
-    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
-    low..high * 1.05
+/// Draws the events per write and the delay, by linger.
+pub(crate) fn lingers(path: &Path, all: &[ByLinger]) -> Result<(), Box<dyn Error>> {
+    // A logarithmic axis has no zero.
+    let x = |one: &ByLinger| milliseconds(one.linger).max(0.03);
+    let label = |one: &ByLinger| match milliseconds(one.linger) {
+        0.0 => "none".into(),
+        other => other.to_string(),
+    };
+    let ticks = || all.iter().map(|one| (x(one), label(one))).collect();
+    let line = |name: &str, y: fn(&ByLinger) -> f64| {
+        (name.to_owned(), all.iter().map(|one| (x(one), y(one))).collect::<Vec<_>>())
+    };
+    let writes = Chart {
+        title: "Events per write by linger",
+        x: "linger, ms",
+        ticks: ticks(),
+        y: "events per write",
+        lines: vec![line("", |one| one.outcome.events_per_write())],
+        marks: vec![(1.0, "default")],
+        ..Chart::default()
+    };
+    let delays = Chart {
+        title: "Delay by linger",
+        x: "linger, ms",
+        ticks: ticks(),
+        y: "from emit to the agent, ms",
+        lines: vec![
+            line("99.9th percentile", |one| milliseconds(one.outcome.arrival(99.9))),
+            line("median", |one| milliseconds(one.outcome.arrival(50.0))),
+        ],
+        marks: vec![(1.0, "default")],
+        ..Chart::default()
+    };
+    draw(path, SIZE, &[writes, delays])
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }

@@ -14,7 +14,7 @@ fuzz_target!(|body: &[u8]| {
         Ok(answer) => {
             assert_eq!(field("type"), Some("hello_ack"));
             assert_eq!(field("session_id"), Some(answer.session_id.as_str()));
-            assert!(answer.max_body <= 1 << 20);
+            assert!(answer.max_content <= 1 << 20);
             assert!(answer.heartbeat.as_secs() > 0);
         }
         Err(e) => {

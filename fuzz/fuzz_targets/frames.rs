@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wedr_plugin_sdk::fuzzing::bodies;
+use wedr_plugin_sdk::fuzzing::contents;
 
 const MAX_BODY: usize = 1 << 20;
 
@@ -27,6 +27,6 @@ fn expected(mut stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
 // The first byte says how long the pieces are.
 fuzz_target!(|data: &[u8]| {
     let Some((size, stream)) = data.split_first() else { return };
-    let (read, bad) = bodies(stream.chunks(usize::from(*size).max(1)));
+    let (read, bad) = contents(stream.chunks(usize::from(*size).max(1)));
     assert_eq!((read, bad.is_some()), expected(stream));
 });

@@ -1,4 +1,4 @@
-//! An agent to develop plugins against: see docs/dev-agent.md.
+//! An agent for plugin development: see docs/dev-agent.md.
 
 fn main() -> std::process::ExitCode {
     wedr_plugin_sdk::dev_agent::main()

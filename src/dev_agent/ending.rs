@@ -1,17 +1,17 @@
-//! How the agent ends: first it is asked to, then its time is over.
+//! The end of the agent: first a request, then a deadline at which all sessions are closed.
 
 use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::shutdown::Shutdown;
 
-/// What plugins get to say goodbye and exit in, as from the real agent.
+/// How long plugins may take to send goodbye and exit, as under the real agent.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct Ending {
-    /// Nothing new begins.
+    /// The end was requested: the agent starts no session and no plugin.
     pub(super) asked: Shutdown,
-    /// Every session is closed.
+    /// The deadline has passed: the agent closes every session.
     pub(super) over: Shutdown,
 }
 
@@ -20,7 +20,7 @@ impl Ending {
         Self { asked: Shutdown::new(), over: Shutdown::new() }
     }
 
-    /// Never, as long as nobody asked.
+    /// When the agent closes all sessions. Before the end is requested, there is no deadline.
     pub(super) fn deadline(&self) -> Deadline {
         self.asked.drain_deadline(GRACE)
     }

@@ -1,15 +1,15 @@
-//! Text laid out in the columns of a terminal.
+//! Folds text to the width of a terminal.
 
 use console::{Style, measure_text_width};
 
-/// How many lines an event may take.
+/// The most lines of an event.
 const LINES: usize = 8;
 
-/// Pieces of text, one after the other; folded into lines if there is a width to fold them to.
+/// Joined pieces of text, folded into lines if there is a width.
 pub(super) struct Folded {
     text: String,
     width: Option<usize>,
-    /// Where a line begins that is not the first.
+    /// The first column of the second and further lines.
     indent: usize,
     column: usize,
     lines: usize,
@@ -17,28 +17,28 @@ pub(super) struct Folded {
 
 impl Folded {
     pub(super) fn new(width: Option<usize>, indent: usize) -> Self {
-        // Too narrow to be worth an indent of any depth.
+        // A narrower line would have too little space after the indent.
         let width = width.map(|width| width.max(indent + 20));
         Self { text: String::new(), width, indent, column: 0, lines: 1 }
     }
 
-    /// Whether it has all the lines it may have: what is put now is left out.
+    /// Whether the text has its maximum of lines: further pieces are discarded.
     pub(super) fn is_full(&self) -> bool {
         self.lines > LINES
     }
 
-    /// Adds `piece`, on the next line if it does not fit on this one.
+    /// Adds `piece`, on the next line if it does not fit on the current one.
     pub(super) fn put(&mut self, piece: &str, style: &Style) {
         let Some(width) = self.width else {
             return self.text.push_str(&style.apply_to(piece).to_string());
         };
-        // The last column is kept for a comma or a bracket, so that none begins a line.
+        // The last column is for a comma or a bracket, so that no line begins with one.
         let width = if piece.len() > 1 { width - 1 } else { width };
         let mut rest = piece;
         while !rest.is_empty() && !self.is_full() {
             let fits = fitting(rest, width.saturating_sub(self.column));
             let fits_below = fitting(rest, width - self.indent);
-            // A piece is torn only if no line could hold it.
+            // A piece is split only if it does not fit on any line.
             let here = if fits == rest.len() || fits_below < rest.len() { fits } else { 0 };
             let (now, later) = rest.split_at(here);
             if !now.is_empty() {
@@ -52,7 +52,7 @@ impl Folded {
         }
     }
 
-    /// The text, and at its end what was left out.
+    /// Returns the text. If pieces were discarded, `left_out` follows it.
     pub(super) fn finish(mut self, left_out: &str) -> String {
         if self.is_full() {
             self.text.push_str(left_out);
@@ -69,7 +69,7 @@ impl Folded {
     }
 }
 
-/// How many bytes of `text` fit into so many columns.
+/// How many bytes of `text` fit into `columns`.
 fn fitting(text: &str, columns: usize) -> usize {
     let mut used = 0;
     for (at, c) in text.char_indices() {
@@ -94,32 +94,32 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_folded_without_a_width() {
+    fn text_is_not_folded_without_a_width() {
         let long = "x".repeat(1000);
         assert_eq!(folded(None, &[&long, &long]), format!("{long}{long}\n"));
     }
 
     #[test]
-    fn pieces_stay_whole_where_a_line_can_hold_them() {
+    fn piece_that_fits_on_a_line_is_not_split() {
         let (a, b) = ("a".repeat(15), "b".repeat(15));
         assert_eq!(folded(Some(23), &[&a, &b, "c"]), format!("{a}\n  {b}c\n"));
     }
 
     #[test]
-    fn a_comma_finds_room_where_nothing_else_does() {
+    fn comma_goes_into_the_last_column() {
         let (a, b) = ("a".repeat(21), "b".repeat(5));
         assert_eq!(folded(Some(22), &[&a, ",", &b]), format!("{a},\n  {b}\n"));
     }
 
     #[test]
-    fn a_piece_that_no_line_can_hold_is_torn_by_columns_not_bytes() {
+    fn long_piece_is_split_by_columns_not_bytes() {
         let wide = "漢".repeat(20);
-        let torn = folded(Some(23), &[&wide]);
-        assert_eq!(torn, format!("{}\n  {}\n", "漢".repeat(11), "漢".repeat(9)));
+        let split = folded(Some(23), &[&wide]);
+        assert_eq!(split, format!("{}\n  {}\n", "漢".repeat(11), "漢".repeat(9)));
     }
 
     #[test]
-    fn an_endless_piece_ends() {
+    fn very_long_piece_is_cut() {
         let cut = folded(Some(22), &[&"x".repeat(1 << 20), "y"]);
         assert_eq!(cut.lines().count(), LINES + 1, "{cut}");
         assert!(cut.ends_with("\n  cut\n") && !cut.contains('y'), "{cut}");

@@ -1,8 +1,8 @@
-//! The plugin that the agent launches itself.
+//! Launches the plugin and restarts it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -14,15 +14,17 @@ use parking_lot::Mutex;
 use super::ending::Ending;
 use super::screen::Screen;
 use super::tally::Tally;
+use super::{group, service};
 use crate::deadline::Deadline;
 use crate::error::Printable;
+use crate::transport::DEFAULT_PATH;
 
-/// How often it is looked whether the plugin has exited.
+/// How often the agent checks whether the plugin has exited.
 const POLL: Duration = Duration::from_millis(20);
-/// How long what the plugin said may take to be read once it has exited: a process that it left
-/// behind may keep its outputs open.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Bytes of a line of the plugin's that are shown as one.
+/// How long the agent reads the plugin's output after the plugin has exited: a child process of the
+/// plugin may keep the output open.
+const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
+/// The most bytes of the plugin's output that are shown as one line.
 const LINE: u64 = 8 << 10;
 
 pub(super) struct Launcher {
@@ -30,16 +32,19 @@ pub(super) struct Launcher {
     pub(super) plugin_id: String,
     pub(super) pipe: PathBuf,
     pub(super) restart: bool,
+    /// Whether the plugin gets no terminal and no Ctrl+C, and its output is discarded.
+    pub(super) like_service: bool,
     pub(super) screen: Arc<Screen>,
     pub(super) tally: Arc<Tally>,
     pub(super) ending: Arc<Ending>,
-    /// The process, as long as it was not waited for: till then its id is its own.
+    /// The process, until the agent has reaped it: until then no other process gets its id. A thread
+    /// that holds this lock must not print: printing may block, and Ctrl+C needs the lock.
     pub(super) running: Mutex<Option<Child>>,
 }
 
 impl Launcher {
-    /// Runs the plugin, again and again if it is to be restarted, until it or the agent ends.
-    /// `None` if it never ran.
+    /// Runs the plugin until it ends; with `restart`, until the agent ends. Returns `None` if the plugin
+    /// never ran.
     pub(super) fn run(&self) -> Result<Option<ExitStatus>, String> {
         let mut backoff = Backoff::default();
         let mut last = None;
@@ -48,122 +53,147 @@ impl Launcher {
             match self.run_once() {
                 Ok(None) => return Ok(last),
                 Ok(status) => last = status,
-                // It may be being built just now.
-                Err(e) if last.is_some() => self.screen.trouble(e),
+                // The user may be rebuilding the program at this moment.
+                Err(e) if last.is_some() => self.screen.warn(e),
                 Err(e) => return Err(e),
             }
             if !self.restart || self.ending.asked.is_requested() {
                 return Ok(last);
             }
             let pause = backoff.next(started.elapsed());
-            self.screen.note(format_args!("plugin restarts in {pause:?}"));
+            self.screen.note(format_args!("the agent restarts the plugin in {pause:?}"));
             if self.ending.asked.wait_until(Deadline::after(pause)) {
                 return Ok(last);
             }
         }
     }
 
-    /// `None` if it was not launched, since the agent ends.
+    /// Returns `None` if the agent ends and the plugin was not launched.
     fn run_once(&self) -> Result<Option<ExitStatus>, String> {
-        let sessions_before = self.tally.sessions();
-        let (said, all_said) = mpsc::channel::<()>();
-        let Some(id) = self.launch(said)? else { return Ok(None) };
+        let (output, all_read) = mpsc::channel();
+        let Some(id) = self.launch(output)? else { return Ok(None) };
         let status = self.wait(id).map_err(|e| format!("cannot wait for the plugin: {e}"))?;
-        // Nothing is ever sent: it ends when the last sender is dropped.
-        let _ = all_said.recv_timeout(LAST_WORDS);
+        let hints = Hints::until_closed(&all_read, Deadline::after(OUTPUT_LIMIT));
         let ended = format!("plugin {id} ended, {status}");
         if status.success() {
             self.screen.note(ended);
         } else {
-            self.screen.trouble(ended);
+            self.screen.warn(ended);
         }
-        if self.tally.sessions() == sessions_before && !self.ending.asked.is_requested() {
-            self.screen.trouble(
-                "it never connected: it has to pass WEDR_PIPE_PATH to Runner::pipe_path; see \
+        let never_connected = self.tally.sessions() == 0 && !self.ending.asked.is_requested();
+        // A plugin finds the agent's default pipe without `WEDR_PIPE_PATH`.
+        if never_connected && self.pipe != Path::new(DEFAULT_PATH) && hints.may_be_the_path(status)
+        {
+            self.screen.warn(
+                "the plugin never connected: it must pass WEDR_PIPE_PATH to Runner::pipe_path; see \
                  docs/first-plugin.md",
             );
         }
         Ok(Some(status))
     }
 
-    /// Starts the process; returns its id.
-    fn launch(&self, said: mpsc::Sender<()>) -> Result<Option<u32>, String> {
+    /// Starts the process and returns its id. Returns `None` if the agent ends.
+    fn launch(&self, output: mpsc::Sender<Hints>) -> Result<Option<u32>, String> {
+        let mut process = {
+            // An interrupt before this lock has set the flag; a later interrupt finds the process.
+            let mut running = self.running.lock();
+            if self.ending.asked.is_requested() {
+                return Ok(None);
+            }
+            let mut process = self.spawn()?;
+            let outputs = (process.stdout.take(), process.stderr.take());
+            let id = process.id();
+            *running = Some(process);
+            (id, outputs)
+        };
+        let (id, (stdout, stderr)) = &mut process;
+        let plugin_id = Printable(&self.plugin_id);
+        self.screen.note(format_args!("plugin {id} launched, WEDR_PLUGIN_ID={plugin_id}"));
+        self.pass_on(stdout.take(), "stdout", output.clone());
+        self.pass_on(stderr.take(), "stderr", output);
+        Ok(Some(*id))
+    }
+
+    fn spawn(&self) -> Result<Child, String> {
         let (program, arguments) = self.command.split_first().expect("clap saw a command");
         let mut command = Command::new(program);
+        command.args(arguments);
+        let pipe = self.pipe.as_os_str();
+        let environment = [("WEDR_PLUGIN_ID", self.plugin_id.as_ref()), ("WEDR_PIPE_PATH", pipe)];
+        if self.like_service {
+            return service::spawn(command.envs(environment))
+                .map_err(|e| cannot_launch(program, &e));
+        }
         command
-            .args(arguments)
-            .env("WEDR_PLUGIN_ID", &self.plugin_id)
-            .env("WEDR_PIPE_PATH", &self.pipe)
+            .envs(environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // Ctrl+C reaches it through `interrupt` alone, then: once, whoever sent it.
+        // The plugin has its own process group, so it gets Ctrl+C once: from `interrupt`.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        // An interrupt comes before, and is seen here, or after, and finds the process.
-        let mut running = self.running.lock();
-        if self.ending.asked.is_requested() {
-            return Ok(None);
-        }
-        let mut process = command.spawn().map_err(|e| {
-            let program = program.to_string_lossy();
-            format!("cannot launch {}: {e}; build it, or give its path", Printable(&program))
-        })?;
-        let id = process.id();
-        let plugin_id = Printable(&self.plugin_id);
-        self.screen.note(format_args!("plugin {id} launched, WEDR_PLUGIN_ID={plugin_id}"));
-        self.pass_on(process.stdout.take(), "stdout", said.clone());
-        self.pass_on(process.stderr.take(), "stderr", said);
-        *running = Some(process);
-        Ok(Some(id))
+        command.spawn().map_err(|e| cannot_launch(program, &e))
     }
 
-    /// Waits for the process; kills it if it outlasts the agent's end.
+    /// Waits for the process. Kills the process if it still runs at the agent's deadline.
     fn wait(&self, id: u32) -> io::Result<ExitStatus> {
         let mut killed = false;
         loop {
             let mut running = self.running.lock();
-            let process = running.as_mut().expect("nobody else waits for it");
+            let process = running.as_mut().expect("no other code waits for it");
             if let Some(status) = process.try_wait()? {
                 *running = None;
                 return Ok(status);
             }
-            if !killed && self.ending.deadline().has_passed() {
+            let outlasts = !killed && self.ending.deadline().has_passed();
+            if outlasts {
                 killed = true;
-                self.screen.trouble(format_args!("plugin {id} has not ended in 5 s: killed"));
-                kill(process)?;
+                group::kill(process)?;
             }
             drop(running);
+            if outlasts {
+                self.screen
+                    .warn(format_args!("plugin {id} did not end within 5 s: the agent killed it"));
+            }
             thread::sleep(POLL);
         }
     }
 
-    /// Passes a Ctrl+C on. On Windows the console has done so.
-    #[cfg_attr(windows, expect(clippy::unused_self, reason = "there is nothing left to do"))]
-    pub(super) fn interrupt(&self) {
-        #[cfg(unix)]
-        if let Some(process) = &*self.running.lock() {
-            // It fails only if the process has ended.
-            let _ = signal(process, nix::sys::signal::SIGINT);
+    /// Kills the plugin without notice.
+    pub(super) fn kill(&self) {
+        if let Some(process) = &mut *self.running.lock() {
+            // This fails only if the process has ended.
+            let _ = group::kill(process);
         }
     }
 
-    /// Shows what the plugin says, each line marked.
+    /// Sends Ctrl+C to the plugin. On Windows the console has already sent it.
+    #[cfg_attr(windows, expect(clippy::unused_self, reason = "there is nothing left to do"))]
+    pub(super) fn interrupt(&self) {
+        #[cfg(unix)]
+        if let (Some(process), false) = (&*self.running.lock(), self.like_service) {
+            // This fails only if the process has ended.
+            let _ = group::signal(process, nix::sys::signal::SIGINT);
+        }
+    }
+
+    /// Prints each line of the plugin's output with its stream's name, and sends the hints in it.
     fn pass_on(
         &self,
         from: Option<impl Read + Send + 'static>,
         name: &'static str,
-        said: mpsc::Sender<()>,
+        output: mpsc::Sender<Hints>,
     ) {
+        let Some(from) = from else { return };
         let screen = Arc::clone(&self.screen);
-        let mut from = BufReader::new(from.expect("it was asked for"));
+        let mut from = BufReader::new(from);
         thread::spawn(move || {
-            // Dropped when all was read.
-            let _said = said;
             let mark = Style::new().for_stderr().blue();
             let mut line = Vec::new();
             while from.by_ref().take(LINE).read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
                 let text = String::from_utf8_lossy(&line).replace('\t', "    ");
+                // The launcher may have stopped waiting.
+                let _ = output.send(Hints::in_line(&text));
                 let text = Printable(text.trim_end_matches(['\r', '\n']));
                 screen.note(format_args!("{} {text}", mark.apply_to(format!("{name} |"))));
                 line.clear();
@@ -172,36 +202,59 @@ impl Launcher {
     }
 }
 
-#[cfg(unix)]
-fn kill(process: &mut Child) -> io::Result<()> {
-    signal(process, nix::sys::signal::SIGKILL)
+fn cannot_launch(program: &OsStr, e: &io::Error) -> String {
+    let program = program.to_string_lossy();
+    format!("cannot launch {}: {e}; build the plugin, or give its path", Printable(&program))
 }
 
-#[cfg(windows)]
-fn kill(process: &mut Child) -> io::Result<()> {
-    process.kill()
+/// Hints in the plugin's output: why the plugin never connected.
+#[derive(Debug, Clone, Copy, Default)]
+struct Hints {
+    printed: bool,
+    names_a_pipe: bool,
 }
 
-/// To the process and those that it started.
-#[cfg(unix)]
-fn signal(process: &Child, signal: nix::sys::signal::Signal) -> io::Result<()> {
-    let id = i32::try_from(process.id()).expect("a process id is an i32");
-    Ok(nix::sys::signal::killpg(nix::unistd::Pid::from_raw(id), signal)?)
+impl Hints {
+    fn in_line(line: &str) -> Self {
+        let line = line.to_lowercase();
+        let names_a_pipe =
+            ["connect", "pipe", "socket", "no such file"].iter().any(|word| line.contains(word));
+        Self { printed: true, names_a_pipe }
+    }
+
+    /// The hints of all lines, until both outputs are closed or `deadline` has passed.
+    fn until_closed(lines: &mpsc::Receiver<Self>, deadline: Deadline) -> Self {
+        let mut all = Self::default();
+        let left = || deadline.instant().map(|at| at.saturating_duration_since(Instant::now()));
+        while let Ok(line) = lines.recv_timeout(left().unwrap_or(Duration::MAX)) {
+            all.printed |= line.printed;
+            all.names_a_pipe |= line.names_a_pipe;
+        }
+        all
+    }
+
+    /// Whether a plugin that did not connect may have tried another path: it exited with status 0, or
+    /// with an error status and without printing another reason.
+    fn may_be_the_path(self, status: ExitStatus) -> bool {
+        status.success() || status.code().is_some() && (!self.printed || self.names_a_pipe)
+    }
 }
 
-/// How long to wait before the plugin is launched again: as the agent does it.
+/// How long to wait before the plugin is launched again: the same times as the real agent's.
 #[derive(Default)]
 struct Backoff(Duration);
 
 impl Backoff {
     const FIRST: Duration = Duration::from_secs(1);
     const LAST: Duration = Duration::from_secs(60);
+    /// A plugin that ran for this long is restarted after [`Backoff::FIRST`] again.
+    const LONG_RUN: Duration = Duration::from_secs(5 * 60);
 
-    /// After a run as long as the longest pause it begins anew.
+    /// The pause after a run of length `ran`.
     fn next(&mut self, ran: Duration) -> Duration {
         self.0 = match self.0 {
             Duration::ZERO => Self::FIRST,
-            _ if ran >= Self::LAST => Self::FIRST,
+            _ if ran >= Self::LONG_RUN => Self::FIRST,
             pause => (pause * 2).min(Self::LAST),
         };
         self.0
@@ -213,11 +266,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_backoff_doubles_up_to_a_minute_and_begins_anew_after_a_long_run() {
+    fn restart_pause_doubles_up_to_a_minute() {
         let mut backoff = Backoff::default();
         let mut seconds = |ran| backoff.next(Duration::from_secs(ran)).as_secs();
         let pauses: Vec<_> = (0..8).map(|_| seconds(0)).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!([seconds(60), seconds(59), seconds(0)], [1, 2, 4]);
+        assert_eq!([seconds(300), seconds(299), seconds(0)], [1, 2, 4]);
     }
 }

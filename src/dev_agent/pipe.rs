@@ -1,19 +1,42 @@
-//! Where the agent listens.
+//! The path that the agent listens on.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::transport::{DEFAULT_PATH, Listener, check_path, remove, temporary_path};
 
-/// The agent's pipe; what it leaves behind is removed when this is dropped.
+/// The path of the agent's pipe. Dropping it removes the socket and a private pipe's folder.
 pub(super) struct Place {
     path: PathBuf,
-    /// In a folder of its own.
+    /// Whether the path is in a temporary folder that the agent made.
     private: bool,
+    /// The socket that the agent made. Another process may have replaced it since.
+    #[cfg(unix)]
+    own: Option<Identity>,
+}
+
+/// Identifies a file among all files that were ever at its path. A file system may give a new file
+/// the inode of a removed file, so the identity includes the modification time.
+#[cfg(unix)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+}
+
+#[cfg(unix)]
+impl Identity {
+    fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let file = std::fs::symlink_metadata(path).ok()?;
+        let modified = (file.mtime(), file.mtime_nsec());
+        Some(Self { device: file.dev(), inode: file.ino(), modified })
+    }
 }
 
 impl Place {
-    /// Listens where the command line says, or on a private pipe, or on the real agent's.
+    /// Listens on the path of the command line, on a private pipe, or on the real agent's pipe.
     pub(super) fn listen(given: Option<&Path>, private: bool) -> Result<(Self, Listener), String> {
         let private = private && given.is_none();
         let path = if private {
@@ -26,7 +49,15 @@ impl Place {
             make_folder(&path)?;
         }
         let listener = listen(&path)?;
-        Ok((Self { path, private }, listener))
+        #[cfg(unix)]
+        let own = Identity::of(&path);
+        let place = Self {
+            path,
+            private,
+            #[cfg(unix)]
+            own,
+        };
+        Ok((place, listener))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -38,8 +69,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         if self.private {
             remove(&self.path);
-        } else if cfg!(unix) {
-            // It fails only if somebody was quicker.
+        }
+        #[cfg(unix)]
+        if !self.private && self.own.is_some() && Identity::of(&self.path) == self.own {
+            // This fails only if another process has removed the socket.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -47,18 +80,18 @@ impl Drop for Place {
 
 fn cannot_listen(path: &Path, e: &io::Error) -> String {
     let why = match e.kind() {
-        io::ErrorKind::PermissionDenied => "start as a user who may",
-        io::ErrorKind::NotFound => "make its folder first",
+        io::ErrorKind::PermissionDenied => "start as a user who may write to its folder",
+        io::ErrorKind::NotFound => "create its folder first",
         _ => "is the agent running?",
     };
     format!(
-        "cannot listen on {}: {e}; {why}, or name another pipe with --pipe, and tell the plugin \
-         with Runner::pipe_path",
+        "cannot listen on {}: {e}; {why}, or name another pipe with --pipe, and pass the same \
+         path to Runner::pipe_path in the plugin",
         path.display()
     )
 }
 
-/// The default pipe's folder, which nobody else makes where no agent is installed.
+/// Makes the default pipe's folder. It does not exist where no agent is installed.
 #[cfg(unix)]
 fn make_folder(path: &Path) -> Result<(), String> {
     let folder = path.parent().unwrap_or(path);
@@ -74,7 +107,7 @@ fn make_folder(_path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes the place of a socket that nobody listens on any more.
+/// Replaces a socket without a listener.
 #[cfg(unix)]
 fn listen(path: &Path) -> Result<Listener, String> {
     use std::os::unix::fs::FileTypeExt;
@@ -87,17 +120,21 @@ fn listen(path: &Path) -> Result<Listener, String> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     if !is_socket {
         return Err(format!(
-            "cannot listen on {}: it is there and no socket; name another pipe with --pipe",
+            "cannot listen on {}: a file that is not a socket has this path; name another pipe with --pipe",
             path.display()
         ));
     }
+    let found = Identity::of(path);
     match UnixStream::connect(path) {
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)
-            .and_then(|()| Listener::bind(path))
-            .map_err(|e| cannot_listen(path, &e)),
+        // Another agent may have replaced the socket meanwhile.
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && Identity::of(path) == found => {
+            std::fs::remove_file(path)
+                .and_then(|()| Listener::bind(path))
+                .map_err(|e| cannot_listen(path, &e))
+        }
         Err(_) => Err(cannot_listen(path, &first)),
         Ok(_) => Err(format!(
-            "cannot listen on {}: somebody already does; end it, or name another pipe with --pipe",
+            "cannot listen on {}: another process already does; end it, or name another pipe with --pipe",
             path.display()
         )),
     }
@@ -106,9 +143,10 @@ fn listen(path: &Path) -> Result<Listener, String> {
 #[cfg(windows)]
 fn listen(path: &Path) -> Result<Listener, String> {
     Listener::bind(path).map_err(|e| match e.kind() {
-        // What a pipe that exists says to who asks to be its first.
+        // Windows returns this error to a process that asks for the first instance of an existing
+        // pipe.
         io::ErrorKind::PermissionDenied => format!(
-            "cannot listen on {}: somebody already does; end it, or name another pipe with --pipe",
+            "cannot listen on {}: another process already does; end it, or name another pipe with --pipe",
             path.display()
         ),
         _ => cannot_listen(path, &e),

@@ -1,22 +1,23 @@
-//! One session: what is printed and counted of it.
+//! One session: the agent prints its events and counts its frames.
+
+use std::ops::Range;
 
 use console::Style;
 
-use super::Agent;
 use super::cli::Format;
-use super::screen::Screen;
+use super::listen::Agent;
 use super::show;
 use super::tally::{Counts, of};
 use crate::deadline::Deadline;
 use crate::error::{Printable, shortened, shortened_to};
-use crate::testing::{Event, Hello, Host, PluginMessage, SessionEnd, serve};
+use crate::testing::{Event, Hello, Host, PluginMessage, SeqCheck, SessionEnd, serve};
 use crate::transport::Pipe;
 use crate::wire::SCHEMA_VERSION;
 use crate::wire::frame::PREFIX;
 
-/// How many characters of an offending frame are shown.
+/// How many characters of an invalid frame are printed.
 const FRAME_SHOWN: usize = 1000;
-/// Bytes of event lines that are written at once.
+/// The session writes its event lines when they have more than this many bytes.
 const BATCH: usize = 64 << 10;
 
 /// Serves a connection from its beginning to its end.
@@ -26,15 +27,14 @@ pub(super) fn run(agent: &Agent, number: u64, pipe: Pipe) {
         number,
         plugin_id: String::new(),
         lines: String::new(),
-        columns: Screen::columns(),
         counts: Counts::default(),
-        next_seq: 0,
+        seqs: SeqCheck::default(),
         stalled: false,
-        broken: false,
+        violated: false,
     };
     let script = agent.script.clone().session_id(format!("dev-{number}"));
     let end = serve(&script, &mut session, pipe);
-    session.say_end(&end);
+    session.note_end(&end);
     agent.tally.closed();
 }
 
@@ -42,16 +42,14 @@ struct Session<'a> {
     agent: &'a Agent,
     number: u64,
     plugin_id: String,
-    /// Events that were not written yet.
+    /// Lines of events that were not written yet.
     lines: String,
-    columns: Option<usize>,
     counts: Counts,
-    /// What `seq` is to be if nothing is lost.
-    next_seq: u64,
-    /// Whether it has done so; once is enough.
+    seqs: SeqCheck,
+    /// Whether this session has stalled. A session stalls at most once.
     stalled: bool,
-    /// Whether it was said how the plugin broke the protocol.
-    broken: bool,
+    /// Whether the plugin violated the protocol. The violation was printed.
+    violated: bool,
 }
 
 impl Host for Session<'_> {
@@ -64,7 +62,7 @@ impl Host for Session<'_> {
     }
 
     fn stall(&mut self) {
-        let Some(stall) = self.agent.cli.trouble.stall_after.filter(|_| !self.stalled) else {
+        let Some(stall) = self.agent.cli.faults.stall_after.filter(|_| !self.stalled) else {
             return;
         };
         self.stalled = true;
@@ -73,12 +71,12 @@ impl Host for Session<'_> {
             Some(time) => (format!("for {time:?}"), Deadline::after(time)),
         };
         let events = of(self.counts.events, "event");
-        self.note(&format!("stops reading {time}, after {events} (--stall-after)"));
+        self.note(&format!("the agent stops reading {time}, after {events} (--stall-after)"));
         self.agent.tally.stalled(true);
         let over = self.agent.ending.over.wait_until(until);
         self.agent.tally.stalled(false);
         if !over {
-            self.note("reads on");
+            self.note("the agent continues to read");
         }
     }
 
@@ -86,33 +84,35 @@ impl Host for Session<'_> {
         self.flush();
     }
 
-    fn took(&mut self, message: PluginMessage, body: &[u8]) {
-        let missing = message.seq().map_or(0, |seq| seq - self.next_seq);
-        if missing > 0 {
-            self.say_gap(missing);
+    fn took(&mut self, message: PluginMessage, content: &[u8]) {
+        // `serve` has already rejected numbers that are out of order.
+        let missing = self.seqs.next(&message).unwrap_or_default();
+        if !missing.is_empty() {
+            self.note_gap(&missing);
         }
-        if let Some(seq) = message.seq() {
-            self.next_seq = seq.saturating_add(1);
-        }
-        self.agent.tally.message(&message, PREFIX + body.len(), missing, &mut self.counts);
+        let missing = missing.end - missing.start;
+        self.agent.tally.message(&message, PREFIX + content.len(), missing, &mut self.counts);
         match &message {
-            PluginMessage::Hello(hello) => self.greet(hello),
-            PluginMessage::Event(event) => self.show(event, body.len()),
+            PluginMessage::Hello(hello) => self.note_hello(hello),
+            PluginMessage::Event(event) => {
+                self.show(event, content.len());
+                self.kill_if_due();
+            }
             PluginMessage::Heartbeat { .. } | PluginMessage::Goodbye => {}
         }
     }
 
     fn refused(&mut self, what: &str, bytes: &[u8]) {
-        self.broken = true;
+        self.violated = true;
         self.agent.tally.violation();
-        self.trouble(&format!("broke the protocol: {}", Printable(&shortened(what))));
+        self.warn(&format!("the plugin violated the protocol: {}", Printable(&shortened(what))));
         let frame = shortened_to(FRAME_SHOWN, &String::from_utf8_lossy(bytes));
-        self.trouble(&format!("its frame: {}", Printable(&frame)));
+        self.warn(&format!("the frame: {}", Printable(&frame)));
     }
 }
 
 impl Session<'_> {
-    fn greet(&mut self, hello: &Hello) {
+    fn note_hello(&mut self, hello: &Hello) {
         let [id, name, version] =
             [&hello.plugin_id, &hello.plugin_name, &hello.plugin_version].map(|t| shortened(t));
         self.note(&format!(
@@ -122,10 +122,11 @@ impl Session<'_> {
             Printable(&id)
         ));
         self.plugin_id = id;
+        self.note_awaited();
         if hello.schema_version != SCHEMA_VERSION {
-            self.trouble(&format!(
-                "speaks schema version {}, where the agent speaks {SCHEMA_VERSION} and would \
-                 reject it: schema_mismatch",
+            self.warn(&format!(
+                "hello has schema version {}; the agent accepts only {SCHEMA_VERSION} and would \
+                 reject the plugin: schema_mismatch",
                 hello.schema_version
             ));
         }
@@ -133,7 +134,7 @@ impl Session<'_> {
 
     fn show(&mut self, event: &Event, bytes: usize) {
         self.lines += &match self.agent.cli.format {
-            Format::Text => show::text(self.number, event, bytes, self.columns),
+            Format::Text => show::text(self.number, event, bytes, self.agent.screen.columns()),
             Format::Ndjson => show::ndjson(self.number, &self.plugin_id, event),
         };
         if self.lines.len() > BATCH {
@@ -141,44 +142,81 @@ impl Session<'_> {
         }
     }
 
-    fn say_gap(&mut self, missing: u64) {
-        let (first, last) = (self.next_seq, self.next_seq + missing - 1);
-        let numbers = if missing == 1 { first.to_string() } else { format!("{first} to {last}") };
-        self.trouble(&format!("seq gap: {numbers} left out; the plugin refused events"));
+    /// Kills the launched plugin once it has sent as many events as `--kill-after` says.
+    fn kill_if_due(&mut self) {
+        let due = self.agent.cli.faults.kill_after == Some(self.counts.events);
+        if let (true, Some(launcher)) = (due, &self.agent.launcher) {
+            launcher.kill();
+            let events = of(self.counts.events, "event");
+            self.note(&format!("the agent killed the plugin after {events} (--kill-after)"));
+        }
     }
 
-    fn say_end(&mut self, end: &SessionEnd) {
-        let trouble = &self.agent.cli.trouble;
-        let how = match end {
-            SessionEnd::Goodbye => "said goodbye".into(),
-            _ if self.broken => "was dropped".into(),
-            SessionEnd::Violation(_) | SessionEnd::Disconnected { .. } => {
-                "closed the pipe without a goodbye".into()
+    /// Prints which faults the agent injects only after some events: the plugin may never send so many.
+    fn note_awaited(&mut self) {
+        for (after, what, flag) in self.agent.cli.faults.awaited() {
+            if after > 0 {
+                let after = of(after, "event");
+                self.note(&format!("the agent {what} after {after} ({flag})"));
             }
-            SessionEnd::ByAgent => match (self.must_close(), &trouble.reject) {
-                (true, _) => "was closed: the agent ends".into(),
+        }
+    }
+
+    /// Prints which faults the agent did not inject because the plugin sent too few events.
+    fn note_missed(&mut self) {
+        let sent = self.counts.events;
+        for (after, _, flag) in self.agent.cli.faults.awaited() {
+            if sent < after {
+                let sent = of(sent, "event");
+                self.warn(&format!("the plugin sent only {sent}: {flag} {after} had no effect"));
+            }
+        }
+    }
+
+    fn note_gap(&mut self, missing: &Range<u64>) {
+        let (first, last) = (missing.start, missing.end - 1);
+        let numbers = if first == last { first.to_string() } else { format!("{first} to {last}") };
+        self.warn(&format!("seq gap: {numbers} missing; the plugin lost events"));
+    }
+
+    fn note_end(&mut self, end: &SessionEnd) {
+        self.note_missed();
+        let faults = &self.agent.cli.faults;
+        let how = match end {
+            SessionEnd::Goodbye => "the plugin sent goodbye".into(),
+            _ if self.violated => {
+                "the agent closed the session: the plugin violated the protocol".into()
+            }
+            SessionEnd::Violation(_) | SessionEnd::Disconnected { .. } => {
+                "the plugin closed the pipe without goodbye".into()
+            }
+            SessionEnd::ByAgent => match (self.must_close(), &faults.reject) {
+                (true, _) => "the agent closed the session, because the agent ends".into(),
                 (false, Some(reason)) => {
-                    format!("was rejected: {} (--reject)", Printable(&shortened(reason)))
+                    format!(
+                        "the agent rejected the plugin: {} (--reject)",
+                        Printable(&shortened(reason))
+                    )
                 }
-                (false, None) if trouble.close_after.is_some() => {
-                    "was closed (--close-after)".into()
+                (false, None) if faults.close_after.is_some() => {
+                    "the agent closed the session (--close-after)".into()
                 }
-                (false, None) => "was closed".into(),
+                (false, None) => "the agent closed the session".into(),
             },
         };
         self.note(&format!("{how}; {}", self.counts));
     }
 
-    /// Says something of the session, after the events before it.
+    /// Prints a note about the session, after the session's earlier events.
     fn note(&mut self, what: &str) {
         self.flush();
         let number = Style::new().for_stderr().dim().apply_to(format!("#{}", self.number));
         self.agent.screen.note(format_args!("{number} {what}"));
     }
 
-    fn trouble(&mut self, what: &str) {
+    fn warn(&mut self, what: &str) {
         self.flush();
-        self.agent.screen.trouble(format_args!("#{} {what}", self.number));
+        self.agent.screen.warn(format_args!("#{} {what}", self.number));
     }
 
     fn flush(&mut self) {

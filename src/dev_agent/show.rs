@@ -1,10 +1,10 @@
-//! An event as a line for a person or for a program.
+//! Formats an event as text for people or as JSON for programs.
 
 use std::fmt::Write;
 
 use console::Style;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
+use jiff::{Timestamp, ZonedDateTime};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ use crate::testing::Event;
 /// Lines of a folded event are indented by this many columns.
 const INDENT: usize = 4;
 
-/// Time, session, kind and payload, folded into `width` columns if there is one.
+/// Time, session, kind and payload. If there is a `width`, lines have at most so many columns.
 pub(super) fn text(session: u64, event: &Event, bytes: usize, width: Option<usize>) -> String {
     let styles = Styles::new();
     let mut line = Folded::new(width, INDENT);
@@ -24,10 +24,10 @@ pub(super) fn text(session: u64, event: &Event, bytes: usize, width: Option<usiz
     line.put(&Printable(&shortened(&event.kind)).to_string(), &styles.kind);
     line.put(" ", &styles.plain);
     put(&event.payload, &styles, &mut line);
-    line.finish(&format!("… {bytes} bytes in all; --format ndjson shows them"))
+    line.finish(&format!("… shortened, {bytes} bytes in total; --format ndjson prints all"))
 }
 
-/// A JSON object on one line, with no character in it that a terminal might obey.
+/// A JSON object on one line, without characters that control a terminal.
 pub(super) fn ndjson(session: u64, plugin_id: &str, event: &Event) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
@@ -66,7 +66,7 @@ impl Styles {
     }
 }
 
-/// Puts `value` as compact JSON, in pieces that may be folded between.
+/// Adds `value` as compact JSON, in pieces. A line may end between two pieces.
 fn put(value: &Value, styles: &Styles, line: &mut Folded) {
     let between = |line: &mut Folded, at: usize, open: &str| {
         line.put(if at == 0 { open } else { "," }, &styles.plain);
@@ -100,28 +100,28 @@ fn put(value: &Value, styles: &Styles, line: &mut Folded) {
     }
 }
 
-/// JSON in which everything is escaped that is not plainly visible. In JSON that stands in strings
-/// alone.
-fn json(value: &(impl Serialize + ?Sized)) -> String {
-    let raw = serde_json::to_string(value).expect("what was parsed serialises");
+/// JSON in which all characters that are not printable are escaped. In JSON such characters occur
+/// only in strings.
+pub(super) fn json(value: &(impl Serialize + ?Sized)) -> String {
+    let raw = serde_json::to_string(value).expect("a parsed value serialises");
     let mut escaped = String::with_capacity(raw.len());
     for c in raw.chars() {
         if matches!(c, ' '..='~') || c.escape_debug().len() == 1 {
             escaped.push(c);
         } else {
             for unit in c.encode_utf16(&mut [0; 2]) {
-                write!(escaped, "\\u{unit:04x}").expect("a String takes all");
+                write!(escaped, "\\u{unit:04x}").expect("writing to a String succeeds");
             }
         }
     }
     escaped
 }
 
-/// When it happened, in local time; with the date if that was not today.
+/// The event's local time, with the date if the date is not today.
 fn time(unix_ns: u64) -> String {
     let at = Timestamp::from_nanosecond(unix_ns.into()).expect("a u64 ends in 2554");
-    let at = at.to_zoned(TimeZone::system());
-    let format = if at.date() == Zoned::now().date() { "%T%.3f" } else { "%F %T%.3f" };
+    let at = at.to_zoned_datetime(TimeZone::system());
+    let format = if at.date() == ZonedDateTime::now().date() { "%T%.3f" } else { "%F %T%.3f" };
     at.strftime(format).to_string()
 }
 
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_from_the_wire_reaches_the_terminal_raw() {
+    fn control_characters_from_the_wire_are_escaped() {
         let bad = "\u{1b}[2J\r\n\u{7f}\u{9b}\u{202e}\u{e0001}é漢";
         let event = event(bad, json!({ bad: bad, "list": [bad] }));
         for shown in
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_leave_the_json_as_it_was() {
+    fn escaped_json_parses_to_the_same_value() {
         let bad = "\u{1b}\u{7f}\u{9b}\u{202e}\u{e0001}\"\\é";
         let line = ndjson(7, bad, &event(bad, json!({ bad: [bad, 1.5, null] })));
         let read: Value = serde_json::from_str(&line).unwrap();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_shown_as_the_json_it_is() {
+    fn payload_is_printed_as_compact_json() {
         let payload = json!({ "a": [1, "x", [], {}], "b": { "c": null, "d": true }, "e": -2.5 });
         let shown = text(3, &event("acme.x", payload.clone()), 0, None);
         let (_, shown) = shown.split_once(" #3 acme.x ").unwrap();
@@ -169,10 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn a_time_of_another_day_has_its_date() {
+    fn time_of_another_day_has_its_date() {
         assert!(time(0).contains("19"), "{}", time(0));
         let now = Timestamp::now().as_nanosecond().try_into().unwrap();
-        // At midnight it may have either.
+        // At midnight the date may be printed or not.
         assert!(time(now).len() >= "00:00:00.000".len());
         time(u64::MAX);
     }

@@ -10,14 +10,14 @@ use super::ending::Ending;
 use super::tally::{Counts, Tally, of, rate};
 use crate::deadline::Deadline;
 
-/// How often the line changes, and over how many such times its rates are the mean.
+/// How often the line is updated, and over how many updates the rates are averaged.
 const INTERVAL: Duration = Duration::from_millis(250);
 const WINDOW: usize = 8;
 
-/// Columns that the spinner takes.
+/// The columns of the spinner.
 const SPINNER: usize = 2;
 
-/// Keeps `line` up to date until the agent's time is over, and clears it.
+/// Updates `line` until the agent closes all sessions, then clears it.
 pub(super) fn keep(line: &ProgressBar, tally: &Tally, ending: &Ending) {
     let mut seen = VecDeque::from([(Instant::now(), Counts::default())]);
     loop {

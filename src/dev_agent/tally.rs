@@ -1,30 +1,30 @@
-//! What is counted, for the status line and the summary.
+//! The counters behind the status line and the summary.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::time::Instant;
 
 use indicatif::{HumanBytes, HumanCount};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use crate::deadline::Deadline;
 use crate::error::{Printable, shortened};
-use crate::testing::{Event, PluginMessage};
+use crate::testing::{Event, PluginMessage, wait};
 
-/// How many kinds are told apart, so that memory is bounded whatever a plugin sends.
+/// How many kinds are counted separately. The limit bounds the memory.
 const KINDS: usize = 1000;
-/// How many of them the summary names.
+/// How many kinds the summary names.
 const SHOWN_KINDS: usize = 10;
 
-/// Of a session, or of all.
+/// The counters of one session, or of all sessions.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
     pub(super) events: u64,
     pub(super) heartbeats: u64,
-    /// Of frames, length prefixes included.
+    /// Bytes of frames, length prefixes included.
     pub(super) bytes: u64,
     pub(super) gaps: u64,
-    /// How many numbers all gaps leave out.
+    /// How many sequence numbers are missing in all gaps.
     pub(super) missing: u64,
 }
 
@@ -40,13 +40,13 @@ impl Display for Counts {
     }
 }
 
-/// A number of things, in words.
+/// `count` and the noun `thing`, in the plural unless the count is 1.
 pub(super) fn of(count: u64, thing: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {thing}{plural}", HumanCount(count))
 }
 
-/// All sessions' counts.
+/// The counters of all sessions.
 #[derive(Default)]
 pub(super) struct Tally {
     state: Mutex<State>,
@@ -55,11 +55,11 @@ pub(super) struct Tally {
 
 #[derive(Default)]
 struct State {
-    /// Whether no session will be opened any more.
+    /// Whether the agent opens no more sessions.
     all_opened: bool,
     sessions: u64,
     open: u64,
-    /// Of the open ones those that read nothing now.
+    /// How many open sessions are stalled now.
     stalled: u64,
     violations: u64,
     counts: Counts,
@@ -82,8 +82,8 @@ impl State {
 }
 
 impl Tally {
-    /// Counts a message in the whole and in its session's `counts`; `missing` numbers lie between
-    /// it and the one before.
+    /// Counts a message in the total and in its `session`. `missing` is how many sequence numbers are
+    /// missing before the message.
     pub(super) fn message(
         &self,
         message: &PluginMessage,
@@ -95,7 +95,7 @@ impl Tally {
         for counts in [session, &mut state.counts] {
             counts.bytes += bytes as u64;
             counts.gaps += u64::from(missing > 0);
-            counts.missing += missing;
+            counts.missing = counts.missing.saturating_add(missing);
             match message {
                 PluginMessage::Event(_) => counts.events += 1,
                 PluginMessage::Heartbeat { .. } => counts.heartbeats += 1,
@@ -110,7 +110,7 @@ impl Tally {
         }
     }
 
-    /// A new session; its number.
+    /// Counts a new session and returns its number.
     pub(super) fn opened(&self) -> u64 {
         let mut state = self.state.lock();
         state.open += 1;
@@ -118,7 +118,7 @@ impl Tally {
         state.sessions
     }
 
-    /// How many there were.
+    /// How many sessions were opened.
     pub(super) fn sessions(&self) -> u64 {
         self.state.lock().sessions
     }
@@ -139,19 +139,13 @@ impl Tally {
         self.change(|state| state.violations += 1);
     }
 
-    /// Waits until nothing is read any more, nor will be; at most until `deadline`.
+    /// Waits until the agent opens no more sessions and all open sessions are stalled, at most until
+    /// `deadline`.
     pub(super) fn wait_idle(&self, deadline: Deadline) {
         let mut state = self.state.lock();
         let idle = |state: &State| state.all_opened && state.open == state.stalled;
         while !idle(&state) && !deadline.has_passed() {
-            self.wait(&mut state, deadline);
-        }
-    }
-
-    fn wait(&self, state: &mut MutexGuard<'_, State>, deadline: Deadline) {
-        match deadline.instant() {
-            None => self.changed.wait(state),
-            Some(at) => drop(self.changed.wait_until(state, at)),
+            wait(&self.changed, &mut state, deadline);
         }
     }
 
@@ -160,7 +154,7 @@ impl Tally {
         self.changed.notify_all();
     }
 
-    /// How many sessions are open, and what all of them have counted.
+    /// How many sessions are open, and the counters of all sessions.
     pub(super) fn now(&self) -> (u64, Counts) {
         let state = self.state.lock();
         (state.open, state.counts)
@@ -199,8 +193,12 @@ fn line(count: u64, what: &impl Display) -> String {
     format!("{:>10} {what}", HumanCount(count).to_string())
 }
 
-/// A count a second.
-#[expect(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "it is for people")]
+/// `count` per second.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "the rate is only displayed"
+)]
 pub(super) fn rate(count: u64, seconds: f64) -> u64 {
     (count as f64 / seconds.max(1e-3)).round() as u64
 }
@@ -210,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_is_bounded_and_plain() {
+    fn summary_is_bounded_and_plain() {
         let tally = Tally::default();
         let mut counts = Counts::default();
         for n in 0..KINDS + 5 {

@@ -23,14 +23,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type BoxedError = Box<dyn StdError + Send + Sync>;
 
-/// What can go wrong, from configuration to the last event.
+/// Every error of this crate, from the configuration to the last event.
 ///
-/// `main` may return it: its `Debug` is the same sentence as its `Display`,
-/// followed by its causes, because that is what Rust prints then. `docs/errors.md` in the
-/// repository shows each as printed, with its cause and remedy.
+/// If `main` returns an error, Rust prints its `Debug`. So `Debug` is the same sentence as `Display`,
+/// followed by the error's causes. `docs/errors.md` in the repository shows each error as it is
+/// printed, with its cause and remedy.
 ///
-/// A sentence that needs its first cause has it in it: whoever prints the chain of
-/// [`source`](StdError::source)s sees that one twice.
+/// Some sentences contain their first cause. A program that prints the whole chain of
+/// [`source`](StdError::source)s prints that cause twice.
 ///
 /// # Examples
 ///
@@ -58,11 +58,13 @@ pub enum Error {
     },
 
     /// The session is shutting down.
-    #[error("the session is shutting down and takes no more events; return from the plugin's body")]
+    #[error(
+        "the session is shutting down and accepts no more events; return from the plugin's body"
+    )]
     Shutdown,
 
-    /// An operating system error: a lost pipe (see [`Error::is_disconnected`]), a writer's thread
-    /// that could not be started, or one of the body's own.
+    /// An operating system error: the pipe was lost (see [`Error::is_disconnected`]), the writer's
+    /// thread could not be started, or the body returned an `io::Error` of its own.
     #[error(transparent)]
     Io(#[from] io::Error),
 
@@ -73,9 +75,9 @@ pub enum Error {
         connect_remedy(source)
     )]
     Connect {
-        /// The pipe that was tried.
+        /// The path of the pipe.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
@@ -91,29 +93,27 @@ pub enum Error {
     /// agent went away.
     #[error(
         "the agent closed the pipe before it answered hello: it refused this plugin and the \
-         reason was lost (too many sessions, most often), or it went away; its log says which"
+         reason was lost, or it stopped; if its log has no line about this plugin, it has too many \
+         sessions, could not read hello, or failed to check the plugin's identity"
     )]
     HandshakeClosed,
 
-    /// The agent answered with something that is not the protocol.
+    /// The answer to hello violates the protocol.
     #[error(
-        "what answered hello does not speak the plugin protocol: {}; check that the pipe is the \
-         agent's, and that agent and SDK are of matching versions",
+        "the answer to hello violates the plugin protocol: {}; check that the pipe is the agent's, \
+         and that the versions of agent and SDK match",
         Printable(.0)
     )]
     Protocol(String),
 
-    /// The process at the other end of the pipe is not one that may be trusted.
-    #[error(
-        "not trusting the process at the other end of the pipe: {}; {TRUST_REMEDY}",
-        Printable(.0)
-    )]
+    /// The process at the other end of the pipe is not trusted. Nothing was sent to it.
+    #[error("the process at the other end of the pipe is not trusted: {}", Printable(.0))]
     UntrustedAgent(String),
 
     /// An event is larger than the agent accepts. Nothing was queued.
     #[error(
-        "the event takes {size} bytes and the agent accepts at most {max}; send less of it, or \
-         split it into several events"
+        "the event has {size} bytes and the agent accepts at most {max}; shorten it, or split it into \
+         several events"
     )]
     PayloadTooLarge {
         /// Bytes of the event's frame without its length prefix, counted with 20 digits of `seq`.
@@ -133,22 +133,22 @@ pub enum Error {
 
     /// A payload cannot be written as JSON that the agent accepts. Nothing was queued.
     ///
-    /// Also what a `serde_json` error of the body's own becomes with `?`: wrap those with
+    /// `?` turns a `serde_json` error of the body itself into this variant too. Wrap such an error with
     /// [`Error::plugin`].
-    #[error("the payload cannot be sent as JSON: {0}; mend the value, or its Serialize")]
+    #[error("the payload cannot be sent as JSON: {0}; correct the value, or its Serialize")]
     Json(#[from] serde_json::Error),
 
-    /// The queue is full and the caller does not wait. The event was not queued.
+    /// The queue is full and the call may not block. The event was not queued.
     #[error(
-        "the event queue is full: the agent reads more slowly than events come; drop the event, \
+        "the event queue is full: the agent reads more slowly than the plugin emits; drop the event, \
          try again later, or raise Runner::channel_capacity or Runner::max_queued_bytes"
     )]
     QueueFull,
 
-    /// A flush ran out of time. The events stay queued and are still on their way.
+    /// The timeout of a flush expired. The events stay queued, and the writer still sends them.
     #[error(
-        "the queued events did not reach the pipe within {0:?}; they stay queued: the agent \
-         reads slowly or not at all, so allow more time or look at its log"
+        "not all queued events were handed to the operating system within {0:?}; they stay queued; \
+         the agent reads slowly or not at all: allow more time, or look at its log"
     )]
     FlushTimeout(Duration),
 
@@ -169,20 +169,27 @@ pub enum Error {
     )]
     SignalHandler(#[source] BoxedError),
 
-    /// The Runner or the metadata are unusable. Nothing was opened.
+    /// The configuration of the Runner or the metadata is not valid. Nothing was opened.
     #[error("bad configuration: {}", Printable(.0))]
     InvalidConfig(String),
 
-    /// The plugin's own failure, see [`Error::plugin`].
+    /// An error of the plugin itself, see [`Error::plugin`].
     #[error(transparent)]
     Plugin(BoxedError),
 }
 
 impl Error {
-    /// Wraps a failure of the plugin itself, for `?` and `map_err` in its body.
+    /// Wraps an error of the plugin itself, for `map_err` in its body.
     ///
-    /// An error of this crate, also in a `Box`, stays what it is: a session that was shut down
-    /// ends well even if [`Error::Shutdown`] came this way.
+    /// An error of this crate stays what it is, also in a `Box`. If [`Error::Shutdown`] or the loss of
+    /// the pipe is anywhere in the error's chain of [`source`](StdError::source)s, this returns that
+    /// error. So a session that was shut down ends with `Ok`, also if the body adds context to
+    /// [`Error::Shutdown`] with `anyhow`, `eyre` or an error enum of its own.
+    ///
+    /// Some errors hide this crate's error from their chain of sources: an `anyhow::Error` or
+    /// `eyre::Report` without context, and an enum's variant with `#[error(transparent)]`. They become
+    /// [`Error::Plugin`], also after a shutdown. Take this crate's error out first, as in the second
+    /// example.
     ///
     /// # Examples
     ///
@@ -197,14 +204,58 @@ impl Error {
     /// let boxed: Box<dyn std::error::Error + Send + Sync> = Error::Shutdown.into();
     /// assert!(matches!(Error::plugin(boxed), Error::Shutdown));
     /// ```
+    ///
+    /// A body that uses `anyhow`:
+    ///
+    /// ```
+    /// use wedr_plugin_sdk::{Error, EventSink, Result, SessionContext};
+    ///
+    /// fn produce(sink: &EventSink) -> anyhow::Result<()> {
+    ///     sink.emit("acme_tick", serde_json::json!({ "alive": true }))?;
+    ///     Ok(())
+    /// }
+    ///
+    /// fn body(sink: &EventSink, _: &SessionContext) -> Result<()> {
+    ///     produce(sink).map_err(|e| e.downcast::<Error>().unwrap_or_else(Error::plugin))
+    /// }
+    /// ```
     pub fn plugin(e: impl Into<BoxedError>) -> Self {
         match e.into().downcast::<Self>() {
             Ok(own) => *own,
-            Err(e) => Self::Plugin(e),
+            Err(e) => Self::end_of_session(&*e).unwrap_or(Self::Plugin(e)),
         }
     }
 
-    /// Says whether the agent's pipe was lost, as opposed to a broken pipe of the body's own.
+    /// The shutdown or the loss of the pipe, if either is in the chain of sources of `e`.
+    fn end_of_session(e: &(dyn StdError + 'static)) -> Option<Self> {
+        let mut next = Some(e);
+        while let Some(e) = next {
+            let io = e.downcast_ref::<io::Error>();
+            // An `io::Error` does not name the error inside it as its source.
+            let inside = io.and_then(io::Error::get_ref);
+            let own = Self::find(e).or_else(|| Self::find(inside?));
+            let io = match own {
+                Some(Self::Shutdown) => return Some(Self::Shutdown),
+                Some(Self::Io(e)) => Some(e),
+                _ => io,
+            };
+            if let Some(lost) = io.and_then(PipeLost::of) {
+                return Some(Self::pipe_lost(Arc::clone(&lost.0)));
+            }
+            next = e.source();
+        }
+        None
+    }
+
+    /// This crate's error in `e`. A `Box` or an `Arc` that is a source itself has its content's
+    /// source as its own, so the content would not be seen.
+    fn find<'a>(e: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        e.downcast_ref::<Self>()
+            .or_else(|| e.downcast_ref::<Box<Self>>().map(|own| &**own))
+            .or_else(|| e.downcast_ref::<Arc<Self>>().map(|own| &**own))
+    }
+
+    /// Whether the agent's pipe was lost. False for a broken pipe of the body itself.
     ///
     /// # Examples
     ///
@@ -214,12 +265,16 @@ impl Error {
     /// assert!(!own.is_disconnected());
     /// ```
     pub fn is_disconnected(&self) -> bool {
-        matches!(self, Self::Io(e) if e.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<PipeLost>))
+        matches!(self, Self::Io(e) if PipeLost::of(e).is_some())
     }
 
-    /// Says whether starting the plugin again cannot help until somebody has mended something:
-    /// any reject but `too_many_sessions`, a missing plugin id, a bad configuration, an
-    /// untrusted agent.
+    /// Whether a new start of the same binary in the same environment cannot succeed, whatever an
+    /// administrator does to the agent.
+    ///
+    /// True for a missing plugin id, a bad configuration, and the rejects `bad_handshake`,
+    /// `schema_mismatch` and `signature_invalid`. False for the refusals that an administrator can
+    /// remove, such as `unknown_plugin_id`, `hash_mismatch`, `revoked` or an untrusted process on the
+    /// pipe: after the fix the agent takes up to 5 s to see it, and then a new start succeeds.
     ///
     /// Meant for the exit status, such as systemd's `RestartPreventExitStatus`.
     ///
@@ -227,15 +282,16 @@ impl Error {
     ///
     /// ```
     /// use wedr_plugin_sdk::{Error, RejectReason};
-    /// assert!(Error::Rejected { reason: RejectReason::Revoked }.is_permanent());
-    /// assert!(!Error::Rejected { reason: RejectReason::TooManySessions }.is_permanent());
+    /// assert!(Error::Rejected { reason: RejectReason::SignatureInvalid }.is_permanent());
+    /// assert!(!Error::Rejected { reason: RejectReason::Revoked }.is_permanent());
     /// assert!(!Error::HandshakeClosed.is_permanent());
     /// ```
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Rejected { reason } => *reason != RejectReason::TooManySessions,
-            Self::MissingPluginId | Self::InvalidConfig(_) | Self::UntrustedAgent(_) => true,
-            Self::Shutdown
+            Self::Rejected { reason } => reason.is_permanent(),
+            Self::MissingPluginId | Self::InvalidConfig(_) => true,
+            Self::UntrustedAgent(_)
+            | Self::Shutdown
             | Self::Io(_)
             | Self::Connect { .. }
             | Self::HandshakeTimeout(_)
@@ -263,7 +319,7 @@ impl fmt::Debug for Error {
         write!(f, "{self}")?;
         let mut cause = self.source();
         if matches!(self, Self::Json(_) | Self::SignalHandler(_) | Self::Connect { .. }) {
-            // Their message already holds the first cause's.
+            // Their message already contains the message of the first cause.
             cause = cause.and_then(StdError::source);
         }
         while let Some(e) = cause {
@@ -278,11 +334,17 @@ impl fmt::Debug for Error {
 #[derive(Debug)]
 struct PipeLost(Arc<io::Error>);
 
+impl PipeLost {
+    fn of(e: &io::Error) -> Option<&Self> {
+        e.get_ref()?.downcast_ref()
+    }
+}
+
 impl fmt::Display for PipeLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "the pipe to the agent was lost: the agent stopped, or dropped this session; exit, \
-             and let the supervisor start the plugin again",
+            "the pipe to the agent was lost: the agent stopped, or ended this session; exit, and \
+             let the supervisor start the plugin again",
         )
     }
 }
@@ -293,73 +355,31 @@ impl StdError for PipeLost {
     }
 }
 
-const TRUST_REMEDY: &str = if cfg!(unix) {
-    "if that is your agent, name it with Runner::trusted_agent"
-} else {
-    "if that is your agent, have it run as SYSTEM, an administrator or the plugin's user"
-};
-
 fn connect_remedy(source: &io::Error) -> &'static str {
-    // They have no kind of their own.
+    // These errors have no `ErrorKind`.
     #[cfg(unix)]
     if let Some(Errno::EMFILE | Errno::ENFILE) = source.raw_os_error().map(Errno::from_raw) {
-        return "no file descriptor is left: close what is not needed, or raise the limit (ulimit -n)";
+        return "no file descriptor is left: close unused descriptors, or raise the limit (ulimit -n)";
     }
     match source.kind() {
         io::ErrorKind::NotFound => {
-            "nothing is there: start the agent, or name the pipe that it listens on with \
+            "the pipe does not exist: start the agent, or name the agent's pipe with \
              Runner::pipe_path"
         }
         io::ErrorKind::PermissionDenied => {
-            "run the plugin as a user who may open it, or mend its permissions"
+            "run the plugin as a user who may open the pipe, or change the pipe's permissions"
         }
         io::ErrorKind::ConnectionRefused => {
-            "nobody listens on it: start the agent that left it behind, or, if it is no socket, \
-             name the agent's with Runner::pipe_path"
+            "no process listens on it: start the agent; if this is not the agent's socket, name the \
+             agent's with Runner::pipe_path"
         }
         io::ErrorKind::TimedOut => {
-            "the agent is too busy to accept: try again, or raise Runner::connect_timeout"
+            "the agent is too busy to accept a connection: try again, or raise \
+             Runner::connect_timeout"
         }
-        _ => "check that it is the agent's pipe; Runner::pipe_path names another",
+        _ => "check that this is the agent's pipe; Runner::pipe_path names another",
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_cross_threads() {
-        fn assert_send_sync<T: Send + Sync + 'static>() {}
-        assert_send_sync::<Error>();
-    }
-
-    #[test]
-    fn debug_is_display_followed_by_the_causes() {
-        let lost = Error::pipe_lost(Arc::new(io::Error::from_raw_os_error(32)));
-        let debug = format!("{lost:?}");
-        assert!(debug.starts_with(&lost.to_string()), "{debug}");
-        assert!(debug.contains("\n  caused by: "), "{debug}");
-        assert!(lost.is_disconnected());
-        let Error::Io(inner) = lost else { panic!("{debug}") };
-        assert_eq!(inner.kind(), io::ErrorKind::BrokenPipe);
-    }
-
-    #[test]
-    fn wire_text_cannot_reach_a_terminal_raw() {
-        let reason = RejectReason::from_wire("\u{1b}[2J\u{7}\r\n\u{202e}\u{9b}x".into());
-        let shown = [reason.to_string(), Error::Rejected { reason }.to_string()];
-        for text in shown {
-            assert!(text.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text:?}");
-        }
-        let twice = Printable("a\u{1b}b").to_string();
-        assert_eq!(Printable(&twice).to_string(), twice);
-    }
-
-    #[test]
-    fn a_long_reason_is_shortened_in_the_message_alone() {
-        let reason = RejectReason::from_wire("é".repeat(1 << 20));
-        assert!(Error::Rejected { reason: reason.clone() }.to_string().len() < 1000);
-        assert_eq!(reason.to_string().len(), 2 << 20);
-    }
-}
+mod tests;

@@ -1,9 +1,9 @@
-//! Text from elsewhere, made fit for a terminal.
+//! Escapes text from other processes before it is printed.
 
 use std::fmt;
 
-/// Writes text from elsewhere with everything escaped that a terminal might obey or that could
-/// disguise the rest of the line. Escaping twice changes nothing.
+/// Writes text from another process. It escapes characters that could control a terminal or disguise the
+/// rest of the line. Escaping twice changes nothing.
 pub(crate) struct Printable<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Printable<'_> {
@@ -19,12 +19,12 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// At most 200 characters of `text`, with what was left out counted.
+/// At most 200 characters of `text`, and the number of characters left out.
 pub(crate) fn shortened(text: &str) -> String {
     shortened_to(200, text)
 }
 
-/// At most `max` characters of `text`, with what was left out counted.
+/// At most `max` characters of `text`, and the number of characters left out.
 pub(crate) fn shortened_to(max: usize, text: &str) -> String {
     match text.char_indices().nth(max) {
         None => text.to_owned(),

@@ -37,7 +37,7 @@ impl Flushes {
         tickets.last
     }
 
-    /// Waits for the answer to `ticket`; false if it has not come by `deadline`, or never will.
+    /// Waits for the answer to `ticket`; returns false after `deadline`, or if the writer has ended.
     pub(super) fn wait(&self, ticket: u64, deadline: Deadline) -> bool {
         let mut tickets = self.tickets.lock();
         let answered = |tickets: &Tickets| tickets.done >= ticket || tickets.ended;
@@ -49,8 +49,8 @@ impl Flushes {
         self.requested.load(Ordering::Relaxed)
     }
 
-    /// Begins to work on all tickets given out so far. The lock makes the events that were
-    /// accepted before them visible.
+    /// Begins to work on all tickets given out so far. The lock makes the events visible that were
+    /// accepted before these tickets.
     pub(super) fn begin(&self) {
         let mut tickets = self.tickets.lock();
         tickets.begun = tickets.last;
@@ -63,7 +63,7 @@ impl Flushes {
         self.answered.notify_all();
     }
 
-    /// No more answers: who waits sees how the session ended.
+    /// Ends all waits without an answer. Their callers then look at how the session ended.
     pub(super) fn end(&self) {
         self.tickets.lock().ended = true;
         self.answered.notify_all();

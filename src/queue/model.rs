@@ -9,10 +9,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use loom::thread::{self, JoinHandle};
 
 use super::*;
+use crate::error::Error;
+use crate::sync::Ordering;
 
 /// How a push ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +47,7 @@ where
 {
     let seen = std::sync::Arc::new(std::sync::Mutex::new((0_u64, BTreeSet::new())));
     let mut builder = loom::model::Builder::new();
-    builder.max_branches = 10_000;
+    builder.max_branches = 100_000;
     builder.preemption_bound = builder.preemption_bound.or(preemptions);
     builder.check({
         let seen = std::sync::Arc::clone(&seen);
@@ -60,19 +63,19 @@ where
     outcomes
 }
 
-/// An outlet that a failing model leaves alone: to drop it once loom has given up would abort.
-struct Writer(Option<Outlet>);
+/// An consumer that a failing model leaves alone: to drop it once loom has given up would abort.
+struct Writer(Option<Consumer>);
 
 impl Deref for Writer {
-    type Target = Outlet;
+    type Target = Consumer;
 
-    fn deref(&self) -> &Outlet {
+    fn deref(&self) -> &Consumer {
         self.0.as_ref().unwrap()
     }
 }
 
 impl DerefMut for Writer {
-    fn deref_mut(&mut self) -> &mut Outlet {
+    fn deref_mut(&mut self) -> &mut Consumer {
         self.0.as_mut().unwrap()
     }
 }
@@ -86,33 +89,56 @@ impl Drop for Writer {
 }
 
 fn open(capacity: usize, overflow: Overflow) -> (Arc<Queue>, Writer) {
-    let limits = Limits { capacity, heap_bytes: long(0).heap_bytes(), max_body: 1 << 20, overflow };
-    let (queue, outlet) = queue(limits, Arc::new(Shutdown::new()));
-    (queue, Writer(Some(outlet)))
+    open_lanes(1, capacity, overflow)
+}
+
+fn open_lanes(lanes: usize, capacity: usize, overflow: Overflow) -> (Arc<Queue>, Writer) {
+    let (heap_bytes, max_content) = (pool::cost(LONG), 1 << 20);
+    let limits = Limits { capacity, heap_bytes, max_content, overflow, reports_losses: false };
+    let (queue, consumer) = with_lanes(limits, lanes, Arc::new(Shutdown::new()));
+    (queue, Writer(Some(consumer)))
 }
 
 /// A queue with room for one event, which has it already.
 fn open_full(overflow: Overflow) -> (Arc<Queue>, Writer) {
-    let (queue, outlet) = open(1, overflow);
+    let (queue, consumer) = open(1, overflow);
     assert_eq!(push(&queue, event(0)), Accepted);
-    (queue, outlet)
+    (queue, consumer)
 }
 
-fn event(id: u64) -> EventTail {
-    EventTail::encode("m", id, &(), 1 << 20).unwrap()
+/// The payload of a long event, in bytes. One takes the whole byte budget.
+const LONG: usize = 300;
+
+/// An event to be pushed: its number, and the bytes of its payload.
+#[derive(Clone, Copy)]
+struct Pushes {
+    id: u64,
+    bytes: usize,
 }
 
-/// An event that takes the whole byte budget.
-fn long(id: u64) -> EventTail {
-    EventTail::encode("m", id, &"x".repeat(300), 1 << 20).unwrap()
+fn event(id: u64) -> Pushes {
+    Pushes { id, bytes: 0 }
 }
 
-fn id(event: &EventTail) -> u64 {
-    u64::from(event.as_bytes()[b"\"ts_unix_ns\":".len()] - b'0')
+fn long(id: u64) -> Pushes {
+    Pushes { id, bytes: LONG }
 }
 
-fn push(queue: &Queue, event: EventTail) -> Pushed {
-    match queue.push(event, Waiting::Policy) {
+fn id(tail: &[u8]) -> u64 {
+    u64::from(tail[b"\"ts_unix_ns\":".len()] - b'0')
+}
+
+/// Pushes an event as `EventBuilder` does.
+fn push(queue: &Queue, Pushes { id, bytes }: Pushes) -> Pushed {
+    let pushed = queue.check_room(Waiting::Policy).and_then(|()| {
+        let mut event = Event::blank();
+        let payload = "x".repeat(bytes);
+        match event.tail.write("m", id, &payload, queue.max_content(), queue.lender())? {
+            None => queue.push(event, Waiting::Policy),
+            Some(text) => queue.push_long(text, Waiting::Policy),
+        }
+    });
+    match pushed {
         Ok(()) => Accepted,
         Err(Error::Shutdown) => Closed,
         Err(Error::QueueFull) => Full,
@@ -136,34 +162,40 @@ fn spawn<T: 'static>(
     thread::spawn(move || body(&queue))
 }
 
-fn spawn_push(queue: &Arc<Queue>, event: EventTail) -> JoinHandle<Pushed> {
+fn spawn_push(queue: &Arc<Queue>, event: Pushes) -> JoinHandle<Pushed> {
     spawn(queue, move |queue| push(queue, event))
 }
 
-fn send_one(outlet: &mut Outlet) -> Option<u64> {
-    let event = outlet.take().ok()?;
-    outlet.sent(1);
-    Some(id(&event))
+/// A pass that takes at most so many events.
+fn pass(consumer: &mut Consumer, most: usize) -> Vec<u64> {
+    let mut taken = Vec::new();
+    consumer.begin_pass();
+    while taken.len() < most && consumer.take(|tail| taken.push(id(tail.as_bytes()))) {}
+    consumer.end_pass(0);
+    taken
 }
 
-fn send_batch(outlet: &mut Outlet) -> Vec<u64> {
-    let mut batch = Vec::new();
-    while let Ok(event) = outlet.take() {
-        batch.push(id(&event));
-    }
-    outlet.sent(batch.len() as u64);
+fn send_one(consumer: &mut Consumer) -> Option<u64> {
+    let taken = pass(consumer, 1);
+    consumer.sent(taken.len() as u64);
+    taken.first().copied()
+}
+
+fn send_batch(consumer: &mut Consumer) -> Vec<u64> {
+    let batch = pass(consumer, usize::MAX);
+    consumer.sent(batch.len() as u64);
     batch
 }
 
 /// The writer's loop, without heartbeats and lingering.
-fn stream(outlet: &mut Outlet, queue: &Queue) -> Vec<u64> {
+fn stream(consumer: &mut Consumer, queue: &Queue) -> Vec<u64> {
     let mut sent = Vec::new();
     while !queue.shutdown.is_requested() {
-        outlet.begin_flush();
-        let batch = send_batch(outlet);
-        outlet.finish_flush();
+        consumer.begin_flush();
+        let batch = send_batch(consumer);
+        consumer.finish_flush();
         if batch.is_empty() {
-            outlet.idle(Deadline::NEVER);
+            consumer.idle(Deadline::NEVER);
         }
         sent.extend(batch);
     }
@@ -171,10 +203,10 @@ fn stream(outlet: &mut Outlet, queue: &Queue) -> Vec<u64> {
 }
 
 /// The writer's end, once it has seen the flag.
-fn drain(outlet: &mut Outlet) -> Vec<u64> {
-    outlet.close();
-    let sent = send_batch(outlet);
-    outlet.drained();
+fn drain(consumer: &mut Consumer) -> Vec<u64> {
+    consumer.close();
+    let sent = send_batch(consumer);
+    consumer.drained();
     sent
 }
 
@@ -197,19 +229,19 @@ fn assert_promise(pushed: &[(u64, Pushed)], taken: &[u64]) {
 // The closing rule.
 
 #[test]
-fn what_is_accepted_is_taken_after_the_closing() {
+fn accepted_event_is_taken_after_the_closing() {
     let seen = outcomes(EXHAUSTIVE, || {
-        let (queue, mut outlet) = open(1, Overflow::Block);
+        let (queue, mut consumer) = open(1, Overflow::Block);
         let producer = spawn_push(&queue, event(1));
         let requester = spawn(&queue, |queue| queue.shutdown.request());
         // One look at the flag: the executions in which it comes too early show nothing.
-        let taken = queue.shutdown.is_requested().then(|| drain(&mut outlet));
+        let taken = queue.shutdown.is_requested().then(|| drain(&mut consumer));
         requester.join().unwrap();
         let pushed = producer.join().unwrap();
         if let Some(taken) = &taken {
             assert_promise(&[(1, pushed)], taken);
         }
-        drop(outlet);
+        drop(consumer);
         if taken.is_some() {
             assert_eq!(queue.stats().undelivered, 0, "refused and yet undelivered");
         }
@@ -226,13 +258,13 @@ fn what_is_accepted_is_taken_after_the_closing() {
 }
 
 #[test]
-fn a_slot_that_is_reserved_hides_no_event_behind_it() {
+fn reserved_slot_hides_no_event_behind_it() {
     let seen = outcomes(Some(3), || {
-        let (queue, mut outlet) = open(2, Overflow::Block);
+        let (queue, mut consumer) = open(2, Overflow::Block);
         let first = spawn_push(&queue, event(1));
         let second = spawn_push(&queue, event(2));
         queue.shutdown.request();
-        let taken = drain(&mut outlet);
+        let taken = drain(&mut consumer);
         let pushed = [(1, first.join().unwrap()), (2, second.join().unwrap())];
         assert_promise(&pushed, &taken);
         pushed.map(|(_, result)| result)
@@ -242,11 +274,11 @@ fn a_slot_that_is_reserved_hides_no_event_behind_it() {
 }
 
 #[test]
-fn what_is_accepted_is_counted_when_the_outlet_is_dropped() {
+fn accepted_event_is_counted_when_the_consumer_is_dropped() {
     let seen = outcomes(EXHAUSTIVE, || {
-        let (queue, outlet) = open(1, Overflow::Block);
+        let (queue, consumer) = open(1, Overflow::Block);
         let producer = spawn_push(&queue, event(1));
-        drop(outlet);
+        drop(consumer);
         let pushed = producer.join().unwrap();
         let undelivered = queue.stats().undelivered;
         assert!(pushed == Closed || undelivered == 1, "accepted and not counted");
@@ -256,13 +288,13 @@ fn what_is_accepted_is_counted_when_the_outlet_is_dropped() {
 }
 
 #[test]
-fn a_session_keeps_its_promise() {
+fn accepted_event_is_sent_or_counted() {
     let seen = outcomes(Some(2), || {
-        let (queue, mut outlet) = open(1, Overflow::Block);
+        let (queue, mut consumer) = open(1, Overflow::Block);
         let producer = spawn(&queue, |queue| [1, 2].map(|id| (id, push(queue, event(id)))));
         let requester = spawn(&queue, |queue| queue.shutdown.request());
-        let mut taken = stream(&mut outlet, &queue);
-        taken.extend(drain(&mut outlet));
+        let mut taken = stream(&mut consumer, &queue);
+        taken.extend(drain(&mut consumer));
         requester.join().unwrap();
         let pushed = producer.join().unwrap();
         assert_promise(&pushed, &taken);
@@ -275,57 +307,57 @@ fn a_session_keeps_its_promise() {
 // The room condvars. An outcome of 0 says that the producer found room, 1 that it waited.
 
 #[test]
-fn who_waits_for_a_slot_is_woken() {
-    let seen = outcomes(EXHAUSTIVE, || {
-        let (queue, mut outlet) = open_full(Overflow::Block);
+fn producer_blocked_on_a_slot_is_woken() {
+    let seen = outcomes(Some(3), || {
+        let (queue, mut consumer) = open_full(Overflow::Block);
         let producer = spawn_push(&queue, event(1));
-        assert_eq!(send_one(&mut outlet), Some(0));
-        outlet.make_room_before_waiting();
+        assert_eq!(send_one(&mut consumer), Some(0));
+        consumer.admit_all();
         assert_eq!(producer.join().unwrap(), Accepted);
-        assert_eq!(send_one(&mut outlet), Some(1));
+        assert_eq!(send_one(&mut consumer), Some(1));
         queue.stats().waits
     });
     assert_eq!(seen, [0, 1].into());
 }
 
 #[test]
-fn who_waits_for_bytes_is_woken() {
-    let seen = outcomes(EXHAUSTIVE, || {
-        let (queue, mut outlet) = open(2, Overflow::Block);
+fn producer_blocked_on_bytes_is_woken() {
+    let seen = outcomes(Some(3), || {
+        let (queue, mut consumer) = open(2, Overflow::Block);
         assert_eq!(push(&queue, long(0)), Accepted);
         let producer = spawn_push(&queue, long(1));
-        assert_eq!(send_one(&mut outlet), Some(0));
-        outlet.make_room();
+        assert_eq!(send_one(&mut consumer), Some(0));
+        consumer.admit_all();
         assert_eq!(producer.join().unwrap(), Accepted);
-        assert_eq!(send_one(&mut outlet), Some(1));
+        assert_eq!(send_one(&mut consumer), Some(1));
         queue.stats().waits
     });
     assert_eq!(seen, [0, 1].into());
 }
 
 #[test]
-fn who_waits_for_room_is_woken_by_the_shutdown() {
-    let seen = outcomes(EXHAUSTIVE, || {
-        let (queue, outlet) = open_full(Overflow::Block);
+fn shutdown_wakes_a_blocked_producer() {
+    let seen = outcomes(Some(3), || {
+        let (queue, consumer) = open_full(Overflow::Block);
         let producer = spawn_push(&queue, event(1));
         queue.shutdown.request();
         assert_eq!(producer.join().unwrap(), Closed);
-        drop(outlet);
+        drop(consumer);
         queue.stats().waits
     });
     assert_eq!(seen, [0, 1].into());
 }
 
 #[test]
-fn two_who_wait_for_a_slot_are_woken() {
-    let seen = outcomes(Some(2), || {
-        let (queue, mut outlet) = open_full(Overflow::Block);
+fn two_producers_blocked_on_a_slot_are_woken() {
+    let seen = outcomes(Some(1), || {
+        let (queue, mut consumer) = open_full(Overflow::Block);
         let producers = [1, 2].map(|id| spawn_push(&queue, event(id)));
         for _ in 0..3 {
-            while send_one(&mut outlet).is_none() {
+            while send_one(&mut consumer).is_none() {
                 thread::yield_now();
             }
-            outlet.make_room_before_waiting();
+            consumer.admit_all();
         }
         for producer in producers {
             assert_eq!(producer.join().unwrap(), Accepted);
@@ -338,15 +370,15 @@ fn two_who_wait_for_a_slot_are_woken() {
 /// One of them may hold bytes for a moment, find no slot, and give the bytes back when the writer
 /// has long made room for the other.
 #[test]
-fn two_with_long_events_do_not_wait_for_each_other() {
-    let seen = outcomes(Some(2), || {
-        let (queue, mut outlet) = open_full(Overflow::Block);
+fn two_long_events_do_not_block_each_other() {
+    let seen = outcomes(Some(1), || {
+        let (queue, mut consumer) = open_full(Overflow::Block);
         let producers = [1, 2].map(|id| spawn_push(&queue, long(id)));
         let mut sent = 0;
         while sent < 3 {
-            match send_one(&mut outlet) {
+            match send_one(&mut consumer) {
                 Some(_) => sent += 1,
-                None => outlet.idle(Deadline::NEVER),
+                None => consumer.idle(Deadline::NEVER),
             }
         }
         for producer in producers {
@@ -357,16 +389,16 @@ fn two_with_long_events_do_not_wait_for_each_other() {
     assert_eq!(seen, [0, 1, 2].into());
 }
 
-// The bell. An outcome of 0 says that the writer found something to do, 1 that it rested.
+// Wake-ups. Outcome 0: the writer found something to do. Outcome 1: it waited.
 
 #[test]
-fn an_event_wakes_an_idle_writer() {
+fn event_wakes_an_idle_writer() {
     let seen = outcomes(EXHAUSTIVE, || {
-        let (queue, mut outlet) = open(1, Overflow::Block);
+        let (queue, mut consumer) = open(1, Overflow::Block);
         let producer = spawn_push(&queue, event(1));
         let mut rests = 0;
-        while send_one(&mut outlet).is_none() {
-            outlet.idle(Deadline::NEVER);
+        while send_one(&mut consumer).is_none() {
+            consumer.idle(Deadline::NEVER);
             rests += 1;
         }
         assert_eq!(producer.join().unwrap(), Accepted);
@@ -376,17 +408,19 @@ fn an_event_wakes_an_idle_writer() {
 }
 
 #[test]
-fn a_flush_wakes_an_idle_writer() {
+fn flush_ends_the_linger() {
     let seen = outcomes(EXHAUSTIVE, || {
-        let (queue, mut outlet) = open(1, Overflow::Block);
+        let (queue, mut consumer) = open(2, Overflow::Block);
+        assert_eq!(push(&queue, event(1)), Accepted);
         let flusher = spawn(&queue, flush);
         let mut rests = 0;
-        while !outlet.is_flushing() {
-            outlet.idle(Deadline::NEVER);
+        while !consumer.is_flushing() {
+            consumer.linger(Deadline::NEVER);
             rests += 1;
         }
-        outlet.begin_flush();
-        outlet.finish_flush();
+        consumer.begin_flush();
+        assert_eq!(send_one(&mut consumer), Some(1));
+        consumer.finish_flush();
         assert_eq!(flusher.join().unwrap(), Flushed::Sent);
         rests
     });
@@ -394,13 +428,13 @@ fn a_flush_wakes_an_idle_writer() {
 }
 
 #[test]
-fn the_shutdown_wakes_an_idle_writer() {
+fn shutdown_wakes_an_idle_writer() {
     let seen = outcomes(EXHAUSTIVE, || {
-        let (queue, mut outlet) = open(1, Overflow::Block);
+        let (queue, mut consumer) = open(1, Overflow::Block);
         let requester = spawn(&queue, |queue| queue.shutdown.request());
         let mut rests = 0;
         while !queue.shutdown.is_requested() {
-            outlet.idle(Deadline::NEVER);
+            consumer.idle(Deadline::NEVER);
             rests += 1;
         }
         requester.join().unwrap();
@@ -410,21 +444,21 @@ fn the_shutdown_wakes_an_idle_writer() {
 }
 
 #[test]
-fn a_full_queue_ends_the_linger() {
+fn full_queue_ends_the_linger() {
     let seen = outcomes(Some(3), || {
-        let (queue, mut outlet) = open(1, Overflow::Block);
+        let (queue, mut consumer) = open(1, Overflow::Block);
         let producer = spawn(&queue, |queue| [1, 2].map(|id| push(queue, event(id))));
-        outlet.linger(Deadline::NEVER);
+        consumer.linger(Deadline::NEVER);
         // Who waits may be seen before what it has put in: then the writer idles, as it does when
         // it has found nothing to send.
-        let first = send_one(&mut outlet).or_else(|| {
-            outlet.idle(Deadline::NEVER);
-            send_one(&mut outlet)
+        let first = send_one(&mut consumer).or_else(|| {
+            consumer.idle(Deadline::NEVER);
+            send_one(&mut consumer)
         });
         assert_eq!(first, Some(1));
-        outlet.make_room_before_waiting();
+        consumer.admit_all();
         assert_eq!(producer.join().unwrap(), [Accepted; 2]);
-        assert_eq!(send_one(&mut outlet), Some(2));
+        assert_eq!(send_one(&mut consumer), Some(2));
         queue.stats().waits
     });
     assert_eq!(seen, [0, 1].into());
@@ -433,9 +467,9 @@ fn a_full_queue_ends_the_linger() {
 // Flushes and refusals.
 
 #[test]
-fn a_flush_ends_after_what_was_accepted_before_it_is_sent() {
+fn flush_ends_after_earlier_events_are_sent() {
     let seen = outcomes(Some(3), || {
-        let (queue, mut outlet) = open(1, Overflow::Block);
+        let (queue, mut consumer) = open(1, Overflow::Block);
         let producer = spawn(&queue, |queue| {
             assert_eq!(push(queue, event(1)), Accepted);
             let flushed = flush(queue);
@@ -443,17 +477,17 @@ fn a_flush_ends_after_what_was_accepted_before_it_is_sent() {
             queue.shutdown.request();
             (flushed, sent)
         });
-        stream(&mut outlet, &queue);
+        stream(&mut consumer, &queue);
         producer.join().unwrap()
     });
     assert_eq!(seen, [(Flushed::Sent, 1)].into());
 }
 
 #[test]
-fn a_flush_during_the_shutdown_says_how_it_ended() {
+fn flush_during_the_shutdown_returns_its_result() {
     for drains in [true, false] {
-        let seen = outcomes(EXHAUSTIVE, move || {
-            let (queue, mut outlet) = open(1, Overflow::Block);
+        let seen = outcomes(Some(2), move || {
+            let (queue, mut consumer) = open(1, Overflow::Block);
             let producer = spawn(&queue, |queue| {
                 let pushed = push(queue, event(1));
                 let flushed = flush(queue);
@@ -461,9 +495,9 @@ fn a_flush_during_the_shutdown_says_how_it_ended() {
             });
             queue.shutdown.request();
             if drains {
-                drain(&mut outlet);
+                drain(&mut consumer);
             }
-            drop(outlet);
+            drop(consumer);
             producer.join().unwrap()
         });
         let end =
@@ -476,21 +510,291 @@ fn a_flush_during_the_shutdown_says_how_it_ended() {
 
 #[test]
 fn every_refusal_is_counted_before_the_count_closes() {
-    let seen = outcomes(Some(2), || {
-        let (queue, mut outlet) = open_full(Overflow::Refuse);
-        let producers = [1, 2].map(|id| spawn_push(&queue, event(id)));
+    let seen = outcomes(Some(3), || {
+        let (queue, mut consumer) = open_full(Overflow::Refuse);
+        let producer = spawn(&queue, |queue| [1, 2].map(|id| push(queue, event(id))));
         queue.shutdown.request();
-        let taken = drain(&mut outlet);
-        outlet.close_refusals();
-        let refused = outlet.refused();
-        let [first, second] = producers.map(|producer| producer.join().unwrap());
-        assert_promise(&[(0, Accepted), (1, first), (2, second)], &taken);
-        let full = [first, second].iter().filter(|result| **result == Full).count();
+        let taken = drain(&mut consumer);
+        consumer.close_losses();
+        let refused = consumer.losses().refused;
+        let pushed = producer.join().unwrap();
+        assert_promise(&[(0, Accepted), (1, pushed[0]), (2, pushed[1])], &taken);
+        let full = pushed.iter().filter(|result| **result == Full).count();
         assert_eq!(refused, full as u64);
-        assert_eq!(outlet.refused(), refused, "the count is closed");
-        [first, second]
+        assert_eq!(consumer.losses().refused, refused, "the count is closed");
+        pushed
     });
-    for results in [[Closed, Closed], [Closed, Full], [Full, Closed], [Full, Full]] {
-        assert!(seen.contains(&results), "{results:?} in {seen:?}");
+    assert_eq!(seen, [[Closed, Closed], [Full, Closed], [Full, Full]].into());
+}
+
+#[test]
+fn loss_counter_counts_accepted_losses() {
+    let seen = outcomes(EXHAUSTIVE, || {
+        let counter = Arc::new(LossCounter::new());
+        let add = |number, events| {
+            let counter = Arc::clone(&counter);
+            thread::spawn(move || {
+                super::thread::set_number(number);
+                counter.add(events)
+            })
+        };
+        let adds = [add(0, 1), add(1, 2)];
+        counter.close();
+        let count = counter.count();
+        let [first, second] = adds.map(|add| add.join().unwrap());
+        assert_eq!(count, u64::from(first) + 2 * u64::from(second));
+        assert_eq!(counter.count(), count, "the count is closed");
+        (first, second)
+    });
+    assert_eq!(seen, [(false, false), (false, true), (true, false), (true, true)].into());
+}
+
+/// A producer that finds the queue full says so for all; the writer takes that back.
+#[test]
+fn full_flag_does_not_outlast_the_fullness() {
+    let seen = outcomes(Some(3), || {
+        let (queue, mut consumer) = open_full(Overflow::Refuse);
+        let producer = spawn_push(&queue, event(1));
+        assert_eq!(send_one(&mut consumer), Some(0));
+        let first = producer.join().unwrap();
+        let left = send_batch(&mut consumer).len();
+        assert_eq!(left, usize::from(first == Accepted));
+        assert_eq!(push(&queue, event(2)), Accepted, "the queue is empty");
+        first
+    });
+    assert_eq!(seen, [Accepted, Full].into());
+}
+
+/// A turn reserves a slot. A thread that finds no slot besides it may set the flag after the last event
+/// was taken: then the thread that ends the turn clears the flag.
+#[test]
+fn full_flag_does_not_outlast_a_turn() {
+    let seen = outcomes(Some(3), || {
+        let (queue, mut consumer) = open_full(Overflow::Refuse);
+        let producer = spawn_push(&queue, event(1));
+        assert_eq!(send_one(&mut consumer), Some(0));
+        let mut taken = send_batch(&mut consumer);
+        let second = push(&queue, event(2));
+        let first = producer.join().unwrap();
+        taken.extend(send_batch(&mut consumer));
+        assert_promise(&[(1, first), (2, second)], &taken);
+        assert_eq!(push(&queue, event(3)), Accepted, "the queue is empty");
+        (first, second)
+    });
+    let expected = [(Accepted, Accepted), (Accepted, Full), (Full, Accepted), (Full, Full)];
+    assert_eq!(seen, expected.into());
+}
+
+// Two lanes.
+
+/// Pushes an event from a thread with this number.
+fn push_from(queue: &Queue, number: usize, event: Pushes) -> Pushed {
+    super::thread::set_number(number);
+    push(queue, event)
+}
+
+#[test]
+fn accepted_events_of_two_lanes_are_taken_after_the_closing() {
+    let seen = outcomes(Some(2), || {
+        let (queue, mut consumer) = open_lanes(2, 2, Overflow::Block);
+        let first = spawn(&queue, |queue| push_from(queue, 0, event(1)));
+        let second = spawn(&queue, |queue| push_from(queue, 1, event(2)));
+        queue.shutdown.request();
+        let taken = drain(&mut consumer);
+        let pushed = [(1, first.join().unwrap()), (2, second.join().unwrap())];
+        assert_promise(&pushed, &taken);
+        pushed.map(|(_, result)| result)
+    });
+    let expected = [[Accepted, Accepted], [Accepted, Closed], [Closed, Accepted], [Closed, Closed]];
+    assert_eq!(seen, expected.into());
+}
+
+/// Like a task that moves to another worker between two emits.
+fn push_from_both(queue: &Queue) {
+    assert_eq!(push_from(queue, 0, event(1)), Accepted);
+    assert_eq!(push_from(queue, 1, event(2)), Accepted);
+}
+
+/// Takes events in passes, two of them while `others` push, and checks that event 1 comes before 2.
+fn assert_order<const N: usize>(consumer: &mut Consumer, others: [JoinHandle<()>; N]) -> Vec<u64> {
+    let mut taken = pass(consumer, usize::MAX);
+    if N > 1 {
+        taken.extend(pass(consumer, usize::MAX));
+    }
+    for other in others {
+        other.join().unwrap();
+    }
+    taken.extend(pass(consumer, usize::MAX));
+    consumer.sent(taken.len() as u64);
+    let place = |id| taken.iter().position(|taken| *taken == id).unwrap();
+    assert!(place(1) < place(2), "{taken:?}");
+    taken
+}
+
+#[test]
+fn event_of_an_earlier_emit_is_taken_first() {
+    let seen = outcomes(Some(2), || {
+        let (queue, mut consumer) = open_lanes(2, 4, Overflow::Block);
+        let first = spawn(&queue, |queue| assert_eq!(push_from(queue, 0, event(1)), Accepted));
+        let second = spawn(&queue, |queue| {
+            // Nothing else tells this thread, or the writer, of the first event.
+            first.join().unwrap();
+            assert_eq!(push_from(queue, 1, event(2)), Accepted);
+        });
+        assert_order(&mut consumer, [second])
+    });
+    assert_eq!(seen, [vec![1, 2]].into());
+}
+
+/// The third event may be ahead of the first in its lane.
+#[test]
+fn event_of_an_earlier_emit_is_taken_first_from_a_lane_in_use() {
+    let seen = outcomes(Some(1), || {
+        let (queue, mut consumer) = open_lanes(2, 4, Overflow::Block);
+        let other = spawn(&queue, |queue| assert_eq!(push_from(queue, 0, event(3)), Accepted));
+        assert_order(&mut consumer, [spawn(&queue, push_from_both), other])
+    });
+    assert_eq!(seen, [vec![1, 2, 3], vec![1, 3, 2], vec![3, 1, 2]].into());
+}
+
+#[test]
+fn event_in_either_lane_wakes_an_idle_writer() {
+    for number in [0, 1] {
+        let seen = outcomes(Some(2), move || {
+            let (queue, mut consumer) = open_lanes(2, 2, Overflow::Block);
+            let producer = spawn(&queue, move |queue| push_from(queue, number, event(1)));
+            let mut rests = 0;
+            while send_one(&mut consumer).is_none() {
+                consumer.idle(Deadline::NEVER);
+                rests += 1;
+            }
+            assert_eq!(producer.join().unwrap(), Accepted);
+            rests
+        });
+        // An event beyond the cut is taken in the next pass, after no rest.
+        assert!(seen.contains(&0) && seen.contains(&1), "{seen:?}");
+    }
+}
+
+#[test]
+fn flush_covers_both_lanes() {
+    let seen = outcomes(Some(2), || {
+        let (queue, mut consumer) = open_lanes(2, 4, Overflow::Block);
+        let flusher = spawn(&queue, |queue| {
+            assert_eq!(push_from(queue, 0, event(1)), Accepted);
+            assert_eq!(push_from(queue, 1, event(2)), Accepted);
+            let flushed = flush(queue);
+            let sent = queue.stats().sent;
+            queue.shutdown.request();
+            (flushed, sent)
+        });
+        stream(&mut consumer, &queue);
+        flusher.join().unwrap()
+    });
+    assert_eq!(seen, [(Flushed::Sent, 2)].into());
+}
+
+// The gate alone, with a count of slots.
+
+mod gate_alone {
+    use super::*;
+    use crate::queue::gate::{Gate, Need, Place, Waited};
+    use crate::sync::AtomicUsize;
+
+    struct Slots {
+        gate: Gate,
+        free: AtomicUsize,
+        used: AtomicUsize,
+    }
+
+    impl Slots {
+        fn new(free: usize) -> Arc<Self> {
+            let (free, used) = (AtomicUsize::new(free), AtomicUsize::new(0));
+            Arc::new(Self { gate: Gate::new(), free, used })
+        }
+
+        fn has_room(&self, others: Need, event: Need) -> bool {
+            others.slots + event.slots <= self.free.load(Ordering::Relaxed)
+        }
+
+        /// Waits for a turn and uses its slot; false if it was released instead.
+        fn use_one(&self) -> bool {
+            let need = Need::event(0);
+            let room = &|others, event| self.has_room(others, event);
+            if let Place::InQueue(waiter) = self.gate.join(need, room) {
+                match self.gate.wait(&waiter, Deadline::NEVER, room) {
+                    Waited::Turn => {}
+                    Waited::TimedOut | Waited::Released => return false,
+                }
+            }
+            let before = self.free.fetch_sub(1, Ordering::Relaxed);
+            assert!(before > 0, "a turn without a slot");
+            self.used.fetch_add(1, Ordering::Relaxed);
+            if self.gate.done(need) {
+                // The slot that was freed before this turn ended.
+                self.gate.admit(usize::MAX, room);
+            }
+            true
+        }
+
+        fn free_one(&self) {
+            self.free.fetch_add(1, Ordering::Relaxed);
+            if self.gate.has_waiters() {
+                self.gate.admit(usize::MAX, &|others, event| self.has_room(others, event));
+            }
+        }
+    }
+
+    fn spawn_use(slots: &Arc<Slots>) -> JoinHandle<bool> {
+        let slots = Arc::clone(slots);
+        thread::spawn(move || slots.use_one())
+    }
+
+    #[test]
+    fn freed_slot_gives_a_turn() {
+        let seen = outcomes(EXHAUSTIVE, || {
+            let slots = Slots::new(0);
+            let producer = spawn_use(&slots);
+            slots.free_one();
+            assert!(producer.join().unwrap());
+            slots.gate.waits()
+        });
+        assert_eq!(seen, [0, 1].into());
+    }
+
+    #[test]
+    fn each_slot_gives_one_turn() {
+        let seen = outcomes(Some(2), || {
+            let slots = Slots::new(0);
+            let producers = [spawn_use(&slots), spawn_use(&slots)];
+            slots.free_one();
+            slots.free_one();
+            for producer in producers {
+                assert!(producer.join().unwrap());
+            }
+            assert_eq!(slots.used.load(Ordering::Relaxed), 2);
+            assert_eq!(slots.gate.waiting(), 0);
+            slots.gate.waits()
+        });
+        assert_eq!(seen, [0, 1, 2].into());
+    }
+
+    #[test]
+    fn release_ends_every_wait() {
+        let seen = outcomes(Some(2), || {
+            let slots = Slots::new(1);
+            let producers = [spawn_use(&slots), spawn_use(&slots)];
+            let mut used = 0;
+            // One producer has the slot; the other waits, or comes too late to be released.
+            while slots.gate.waits() == 0 {
+                thread::yield_now();
+            }
+            slots.gate.release_all();
+            for producer in producers {
+                used += u64::from(producer.join().unwrap());
+            }
+            used
+        });
+        assert_eq!(seen, [1].into());
     }
 }

@@ -1,4 +1,4 @@
-//! The builder of a session, and the order in which it comes about.
+//! The builder of a session, and the order in which a session starts.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::handshake::{Terms, hello, shake_hands, until};
+use crate::handshake::{SessionParams, hello, shake_hands, until};
+use crate::loss_log::LossReport;
 use crate::metadata::Metadata;
 use crate::queue::{Limits, Overflow, queue};
 use crate::session::{OnClose, Session, SessionContext, SessionReport};
@@ -15,6 +16,7 @@ use crate::signals;
 use crate::sink::EventSink;
 use crate::sync::Arc;
 use crate::transport::{AgentTrust, DEFAULT_PATH, Pipe, check_path};
+use crate::wire::MAX_CONTENT;
 use crate::writer::{Timing, Writer};
 
 mod plugin;
@@ -39,11 +41,11 @@ const MAX_CAPACITY: usize = 1 << 22;
 ///     .drain_timeout(Duration::from_secs(1))
 ///     .on_close(|report| assert_eq!(report.stats.sent, 1))
 ///     .run_with(Metadata::new("acme", "1.0", "Acme"), |sink, _ctx| {
-///         sink.emit("acme.tick", serde_json::json!({ "alive": true }))
+///         sink.emit("acme_tick", serde_json::json!({ "alive": true }))
 ///     })?;
 ///
-/// let nobody = Runner::new().channel_capacity(0);
-/// let result = nobody.run_with(Metadata::new("acme", "1.0", "Acme"), |_, _| Ok(()));
+/// let invalid = Runner::new().channel_capacity(0);
+/// let result = invalid.run_with(Metadata::new("acme", "1.0", "Acme"), |_, _| Ok(()));
 /// assert!(matches!(result, Err(wedr_plugin_sdk::Error::InvalidConfig(_))));
 /// # Ok::<(), wedr_plugin_sdk::Error>(())
 /// ```
@@ -60,6 +62,7 @@ pub struct Runner {
     handshake_timeout: Duration,
     drain_timeout: Duration,
     trusted_agent: AgentTrust,
+    loss_reports: Option<String>,
     on_close: Option<OnClose>,
     shutdown: Arc<Shutdown>,
 }
@@ -83,7 +86,7 @@ impl Runner {
     /// | --- | --- |
     /// | [`pipe_path`](Self::pipe_path) | `\\.\pipe\WazabiEDR_plugin` on Windows, `/run/wazabiedr/plugin.sock` on Unix |
     /// | [`install_signal_handler`](Self::install_signal_handler) | `true` |
-    /// | [`heartbeat`](Self::heartbeat) | as often as the agent suggests; 30 s if it does not |
+    /// | [`heartbeat`](Self::heartbeat) | the agent's suggestion, or 30 s |
     /// | [`channel_capacity`](Self::channel_capacity) | 8192 events |
     /// | [`max_queued_bytes`](Self::max_queued_bytes) | 64 MiB |
     /// | [`overflow`](Self::overflow) | [`Overflow::Block`] |
@@ -92,9 +95,10 @@ impl Runner {
     /// | [`handshake_timeout`](Self::handshake_timeout) | 10 s |
     /// | [`drain_timeout`](Self::drain_timeout) | 3 s |
     /// | [`trusted_agent`](Self::trusted_agent) | [`AgentTrust::OwnerOrRoot`] |
+    /// | [`loss_reports`](Self::loss_reports) | none |
     /// | [`on_close`](Self::on_close) | nothing |
     ///
-    /// A duration too long for the clock means no limit.
+    /// A duration that is too long for the clock means no limit.
     pub fn new() -> Self {
         Self {
             pipe_path: DEFAULT_PATH.into(),
@@ -108,13 +112,14 @@ impl Runner {
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(3),
             trusted_agent: AgentTrust::OwnerOrRoot,
+            loss_reports: None,
             on_close: None,
             shutdown: Arc::new(Shutdown::new()),
         }
     }
 
-    /// The agent's pipe. Where telemetry goes is the program's decision: the SDK reads no
-    /// environment variable for it.
+    /// The path of the agent's pipe. The SDK reads no environment variable for it: the program decides where
+    /// its telemetry goes.
     pub fn pipe_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.pipe_path = path.into();
         self
@@ -122,20 +127,27 @@ impl Runner {
 
     /// Whether Ctrl+C, SIGTERM and SIGHUP (on Windows every console event) shut the session down.
     ///
-    /// The handlers are installed once per process, over whatever was there, also where a signal
-    /// was ignored on entry: under `nohup` a SIGHUP still ends the session. They stay after it: once
-    /// a signal has come, every later session in the process ends at once with `Ok`, without running
-    /// its body. A further signal, at least a second after the first, cuts the drain short, and ends the
-    /// process with status 130 if the body or `on_close` still runs, or no session is left. A host that has
-    /// handlers of its own says `false`, and calls [`ShutdownHandle::shutdown`] from them; if
-    /// another runner in the process installed the SDK's, they reach this one too.
+    /// The SDK installs the handlers once per process and replaces existing ones, also for a signal that was
+    /// ignored on entry: under `nohup` a SIGHUP still ends the session. The handlers stay after the session.
+    /// Once a signal has come, each later session in the process ends at once with `Ok`, without running its
+    /// body. A further signal, at least 1 s after the first, cuts the drain short. It ends the process with
+    /// status 130 if the body or `on_close` still runs, or if no session is left.
+    ///
+    /// A host with handlers of its own passes `false` and calls [`ShutdownHandle::shutdown`] from them. If
+    /// another runner in the process has installed the SDK's handlers, they reach this session too.
+    ///
+    /// A raw signal handler must not call the SDK, not even [`try_emit`]: set a flag there, and let a thread
+    /// call the SDK. `docs/deploying.md`, *Signals*, has the less usual cases: signals blocked on entry,
+    /// forks, two copies of the SDK, `panic = "abort"`.
+    ///
+    /// [`try_emit`]: crate::EventBuilder::try_emit
     ///
     /// # Examples
     ///
     /// ```
     /// let runner = wedr_plugin_sdk::Runner::new().install_signal_handler(false);
     /// let handle = runner.shutdown_handle();
-    /// let on_stop = move || handle.shutdown(); // for the host's own handler to call
+    /// let on_stop = move || handle.shutdown(); // the host's own handler calls it
     /// # on_stop();
     /// ```
     pub fn install_signal_handler(mut self, yes: bool) -> Self {
@@ -143,8 +155,8 @@ impl Runner {
         self
     }
 
-    /// How often to send a heartbeat; `None` for never. An agent may drop a session on which it
-    /// saw nothing for about three times what it suggests.
+    /// The interval of the heartbeats; `None` sends none. An agent may drop a session on which it saw no frame
+    /// for about three times the interval that it suggests.
     ///
     /// # Examples
     ///
@@ -159,16 +171,16 @@ impl Runner {
         self
     }
 
-    /// How many events the queue holds, 1 to 4 194 304. Each takes 320 bytes from the start; one
-    /// whose kind and payload are longer than about 200 bytes is charged to
-    /// [`max_queued_bytes`](Self::max_queued_bytes) besides.
+    /// How many events the queue holds, 1 to 4 194 304. Each slot takes 320 bytes from the start. An event
+    /// larger than about 200 bytes also has a buffer, which counts against
+    /// [`max_queued_bytes`](Self::max_queued_bytes).
     pub fn channel_capacity(mut self, frames: usize) -> Self {
         self.channel_capacity = frames;
         self
     }
 
-    /// How many bytes the queued events may take whose kind and payload are longer than about 200
-    /// bytes. A single event is always taken when no other is charged, so this may be less than one.
+    /// Memory limit for queued events larger than about 200 bytes. If no bytes are charged, the queue accepts
+    /// one event of any size, so the limit may be smaller than an event.
     pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
         self.max_queued_bytes = bytes;
         self
@@ -180,15 +192,15 @@ impl Runner {
         self
     }
 
-    /// How long the writer lets events gather after a write, at most. Longer costs the
-    /// agent that much delay, and saves processor time while events stream; zero writes at once.
+    /// How long the writer lets events gather after a write, at most. A longer time delays events by up to
+    /// that much and saves processor time while events stream. Zero writes each event at once.
     pub fn linger(mut self, at_most: Duration) -> Self {
         self.linger = at_most;
         self
     }
 
-    /// How long to wait while the agent is too busy to take another connection. Without an agent
-    /// the run fails at once.
+    /// How long to wait while the agent is too busy to accept a connection. Without an agent the run fails at
+    /// once.
     pub fn connect_timeout(mut self, t: Duration) -> Self {
         self.connect_timeout = t;
         self
@@ -200,8 +212,8 @@ impl Runner {
         self
     }
 
-    /// How long after the shutdown queued events may still be sent. With zero, what the pipe
-    /// takes without waiting is sent.
+    /// How long after the shutdown the SDK may still send queued events. With zero it sends the events that
+    /// the pipe takes without waiting.
     pub fn drain_timeout(mut self, t: Duration) -> Self {
         self.drain_timeout = t;
         self
@@ -213,8 +225,40 @@ impl Runner {
         self
     }
 
-    /// Called once the session is over and the pipe closed, on the thread that runs it. Not
-    /// called if there was no session. Replaces what was set before.
+    /// Sends an event of this kind when events were lost, so that a rule of the agent can match the
+    /// loss.
+    ///
+    /// Its payload is the flat object `{"refused":…,"lost":…,"refused_total":…,"lost_total":…}`.
+    /// `refused` counts the events that a full queue refused under
+    /// [`Overflow::Refuse`](crate::Overflow::Refuse), `lost` those that the plugin reported with
+    /// [`EventSink::report_lost`], both since the last report. The totals count since the session
+    /// began. The writer sends a report as soon as there is something to report, at most once a
+    /// second, and before goodbye. A full queue does not stop it, and it does not count as
+    /// [`sent`](crate::Stats::sent). If nothing is lost, no report is sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use wedr_plugin_sdk::{Metadata, Overflow, Runner, testing::TestAgent};
+    /// # let agent = TestAgent::start()?;
+    /// # let runner = Runner::new().pipe_path(agent.path());
+    /// # let meta = Metadata::new("acme", "1", "Acme");
+    /// runner.overflow(Overflow::Refuse).loss_reports("acme_lost").run_with(meta, |sink, _ctx| {
+    ///     // The event source says that it dropped 3 events.
+    ///     sink.report_lost(3);
+    ///     Ok(())
+    /// })?;
+    /// # let session = agent.ended_session(std::time::Duration::from_secs(30)).unwrap();
+    /// # assert_eq!(session.events().next().unwrap().payload["lost"], 3);
+    /// # Ok::<(), wedr_plugin_sdk::Error>(())
+    /// ```
+    pub fn loss_reports(mut self, kind: impl Into<String>) -> Self {
+        self.loss_reports = Some(kind.into());
+        self
+    }
+
+    /// Sets a function that is called when the session is over and the pipe is closed, on the thread that runs
+    /// the session. It is not called if there was no session. It replaces an earlier one.
     ///
     /// # Examples
     ///
@@ -224,7 +268,7 @@ impl Runner {
     /// # let meta = wedr_plugin_sdk::Metadata::new("acme", "1", "Acme");
     /// runner
     ///     .on_close(|report| eprintln!("{:?}: {} events sent", report.cause, report.stats.sent))
-    ///     .run_with(meta, |sink, _ctx| sink.emit("acme.boot", serde_json::json!({})))?;
+    ///     .run_with(meta, |sink, _ctx| sink.emit("acme_boot", serde_json::json!({})))?;
     /// # Ok::<(), wedr_plugin_sdk::Error>(())
     /// ```
     pub fn on_close(mut self, f: impl FnOnce(&SessionReport) + Send + 'static) -> Self {
@@ -232,7 +276,7 @@ impl Runner {
         self
     }
 
-    /// A handle that ends the session, or prevents it if used before.
+    /// A handle that ends the session, or prevents it if it is used earlier.
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         ShutdownHandle::new(Arc::clone(&self.shutdown))
     }
@@ -250,25 +294,23 @@ impl Runner {
         self.run_with(plugin.metadata(), |sink, ctx| plugin.run(sink, ctx))
     }
 
-    /// Runs `body` for one session: connects, shakes hands, runs the body, sends what it queued,
-    /// says goodbye.
+    /// Runs `body` for one session: connects, sends hello, runs the body, sends the queued events and goodbye.
     ///
     /// It returns within 250 ms of the body's return or of [`drain_timeout`](Self::drain_timeout)
-    /// after the shutdown, whichever is later. A shutdown before the session stands makes it return
-    /// `Ok` without running the body, unless something has failed already: the configuration, the
-    /// handlers, or the agent's refusal that has been read.
+    /// after the shutdown, whichever is later. If the shutdown comes before the session has begun, it returns
+    /// `Ok` without running the body, unless something has failed already: the configuration, the handlers, or
+    /// a refusal of the agent that was read.
     ///
     /// # Processes
     ///
     /// The process must outlast the session. [`std::process::exit`], an abort, or a return from
-    /// `main` while the session runs on another thread, ends it without a goodbye: what is queued
-    /// is lost, and counted nowhere. To the agent the plugin was killed.
+    /// `main` while the session runs on another thread, ends it without a goodbye: queued events are
+    /// lost and not counted. The agent sees the same as after a kill.
     ///
     /// Forking during a session is not supported: the child has the queue but no writer. There
-    /// `emit` returns `Ok` until the queue is full, and then waits forever; nothing is ever sent,
-    /// and the run does not end in order. Fork before the session. A child that becomes another
-    /// program at once, as [`std::process::Command`] has it, is no such fork, and does not inherit
-    /// the pipe.
+    /// `emit` returns `Ok` until the queue is full, and then blocks forever; no event is sent, and
+    /// the run does not end. Fork before the session. A child that becomes another program at once, as
+    /// [`std::process::Command`] does it, is not affected, and does not inherit the pipe.
     ///
     /// # Errors
     ///
@@ -277,7 +319,7 @@ impl Runner {
     /// [`Error::HandshakeClosed`], [`Error::Protocol`], [`Error::Rejected`], and [`Error::Io`] if
     /// the writer's thread could not be started. After it: the body's own error, if there is one
     /// other than [`Error::Shutdown`]; else [`Error::Io`] if the pipe was lost, whatever the body
-    /// said; else [`Error::Undelivered`].
+    /// returned; else [`Error::Undelivered`].
     ///
     /// # Panics
     ///
@@ -302,21 +344,23 @@ impl Runner {
         F: FnOnce(&EventSink, &SessionContext) -> Result<()>,
     {
         let hello = self.check(&metadata)?;
-        let _membership = signals::join(&self.shutdown);
+        let membership = signals::join(&self.shutdown);
         if self.install_signal_handler {
             signals::install()?;
         }
         match self.open(&hello) {
-            Ok(Some((pipe, terms))) => self.start(pipe, terms)?.run(body, self.on_close),
+            Ok(Some((pipe, params))) => {
+                self.start(pipe, params)?.run(body, self.on_close, &membership)
+            }
             Ok(None) => Ok(()),
             Err(rejected @ Error::Rejected { .. }) => Err(rejected),
-            // What goes wrong once the session is not wanted any more is no failure.
+            // Errors after a shutdown request are not reported.
             Err(_) if self.shutdown.is_requested() => Ok(()),
             Err(e) => Err(e),
         }
     }
 
-    /// Everything that can be wrong before anything is opened; returns the frame of hello.
+    /// Checks the configuration before anything is opened. Returns the frame of hello.
     fn check(&self, metadata: &Metadata) -> Result<Vec<u8>> {
         let invalid = |what: String| Err(Error::InvalidConfig(what));
         if self.channel_capacity == 0 || self.channel_capacity > MAX_CAPACITY {
@@ -326,41 +370,53 @@ impl Runner {
             ));
         }
         if matches!(self.heartbeat, Heartbeat::Every(Some(Duration::ZERO))) {
-            return invalid("the heartbeat's interval is zero; for none at all, say None".into());
+            return invalid(
+                "the heartbeat's interval is zero; to send no heartbeats, pass None".into(),
+            );
         }
         check_path(&self.pipe_path).map_err(Error::InvalidConfig)?;
+        self.loss_report(MAX_CONTENT).map_err(|e| {
+            Error::InvalidConfig(format!("loss_reports: an event of this kind is not valid: {e}"))
+        })?;
         hello(metadata)
     }
 
-    /// Connects and shakes hands. `None` if the shutdown came first.
-    fn open(&self, hello: &[u8]) -> Result<Option<(Pipe, Terms)>> {
+    fn loss_report(&self, max_content: usize) -> Result<Option<LossReport>> {
+        self.loss_reports.as_ref().map(|kind| LossReport::new(kind, max_content)).transpose()
+    }
+
+    /// Connects and does the handshake. `None` if the shutdown came first.
+    fn open(&self, hello: &[u8]) -> Result<Option<(Pipe, SessionParams)>> {
         let Some(mut pipe) = self.connect(&self.pipe_path)? else {
             return Ok(None);
         };
         pipe.check_agent(&self.trusted_agent)?;
         let shaken = shake_hands(&mut pipe, hello, self.handshake_timeout, &self.shutdown)?;
-        Ok(shaken.map(|terms| (pipe, terms)))
+        Ok(shaken.map(|params| (pipe, params)))
     }
 
-    /// Starts the writer. If that fails it has set the shutdown, which must not hide the failure.
-    fn start(&self, pipe: Pipe, terms: Terms) -> Result<Session> {
+    /// Starts the writer. A failure also sets the shutdown flag, which must not hide the failure.
+    fn start(&self, pipe: Pipe, params: SessionParams) -> Result<Session> {
         let limits = Limits {
             capacity: self.channel_capacity,
             heap_bytes: self.max_queued_bytes,
-            max_body: terms.max_body,
+            max_content: params.max_content,
             overflow: self.overflow,
+            reports_losses: self.loss_reports.is_some(),
         };
+        let loss_report = self.loss_report(params.max_content)?;
         let timing = Timing {
             heartbeat: match self.heartbeat {
-                Heartbeat::AsTheAgentSuggests => Some(terms.heartbeat),
+                Heartbeat::AsTheAgentSuggests => Some(params.heartbeat),
                 Heartbeat::Every(every) => every,
             },
             linger: self.linger,
             drain_timeout: self.drain_timeout,
         };
-        let (queue, outlet) = queue(limits, Arc::clone(&self.shutdown));
-        let writer = Writer::new(pipe, outlet, Arc::clone(&self.shutdown), timing);
-        let ctx = SessionContext::new(Arc::clone(&self.shutdown), terms);
+        let (queue, consumer) = queue(limits, Arc::clone(&self.shutdown));
+        let shutdown = Arc::clone(&self.shutdown);
+        let writer = Writer::new(pipe, consumer, shutdown, timing, loss_report);
+        let ctx = SessionContext::new(Arc::clone(&self.shutdown), params);
         Session::start(queue, ctx, writer)
     }
 
@@ -368,8 +424,8 @@ impl Runner {
         if self.shutdown.is_requested() {
             return Ok(None);
         }
-        let patience = &mut until(&self.shutdown, Deadline::after(self.connect_timeout));
-        match Pipe::connect(path, patience) {
+        let next_deadline = &mut until(&self.shutdown, Deadline::after(self.connect_timeout));
+        match Pipe::connect(path, next_deadline) {
             Ok(pipe) => Ok(Some(pipe)),
             Err(_) if self.shutdown.is_requested() => Ok(None),
             Err(source) => Err(Error::Connect { path: path.to_owned(), source }),
@@ -392,6 +448,7 @@ impl fmt::Debug for Runner {
             handshake_timeout,
             drain_timeout,
             trusted_agent,
+            loss_reports,
             on_close: _,
             shutdown,
         } = self;
@@ -407,6 +464,7 @@ impl fmt::Debug for Runner {
             .field("handshake_timeout", handshake_timeout)
             .field("drain_timeout", drain_timeout)
             .field("trusted_agent", trusted_agent)
+            .field("loss_reports", loss_reports)
             .field("shutting_down", &shutdown.is_requested())
             .finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! What a runner runs.
+//! The trait of plugins, and the functions that run one.
 
 use super::Runner;
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::metadata::Metadata;
 use crate::session::SessionContext;
 use crate::sink::EventSink;
 
-/// A plugin as a type, for one with state; a closure for [`run_with`] does as well.
+/// A plugin as a type, for a plugin with state. A closure for [`run_with`] works too.
 ///
 /// # Examples
 ///
@@ -25,7 +25,7 @@ use crate::sink::EventSink;
 ///
 ///     fn run(&mut self, sink: &EventSink, _: &SessionContext) -> Result<()> {
 ///         self.seen += 1;
-///         sink.emit("counter.seen", serde_json::json!({ "n": self.seen }))
+///         sink.emit("counter_seen", serde_json::json!({ "n": self.seen }))
 ///     }
 /// }
 ///
@@ -36,16 +36,15 @@ use crate::sink::EventSink;
 /// # Ok::<(), wedr_plugin_sdk::Error>(())
 /// ```
 pub trait Plugin {
-    /// Who the plugin says it is. Asked once, first of all.
+    /// The plugin's identity for hello. Called once, before anything else.
     fn metadata(&self) -> Metadata;
 
     /// Produces events until it has no more, or the session is shutting down.
     ///
     /// # Errors
     ///
-    /// Whatever it fails with becomes the result of the run, but for
-    /// [`Error::Shutdown`](crate::Error::Shutdown), which
-    /// counts as success.
+    /// Its error becomes the result of the run, except [`Error::Shutdown`](crate::Error::Shutdown), which
+    /// counts as `Ok`.
     fn run(&mut self, sink: &EventSink, ctx: &SessionContext) -> Result<()>;
 }
 
@@ -116,7 +115,7 @@ pub fn run<P: Plugin>(plugin: P) -> Result<()> {
 /// fn main() -> wedr_plugin_sdk::Result<()> {
 ///     let meta = wedr_plugin_sdk::metadata!("acme-boot")?;
 ///     wedr_plugin_sdk::run_with(meta, |sink, _ctx| {
-///         sink.emit("acme.boot", serde_json::json!({ "pid": std::process::id() }))
+///         sink.emit("acme_boot", serde_json::json!({ "pid": std::process::id() }))
 ///     })
 /// }
 /// ```

@@ -13,7 +13,7 @@ const SENT: u64 = 2;
 /// More than a pipe holds.
 const LONG: usize = 900_000;
 
-/// A session whose writer panics at the event after these, and the agent's end of its pipe.
+/// A session whose writer panics after these events, and the agent's end of its pipe.
 fn session_whose_writer_panics() -> (Session, Pipe) {
     let path = temporary_path().unwrap();
     let mut listener = Listener::bind(&path).unwrap();
@@ -21,24 +21,26 @@ fn session_whose_writer_panics() -> (Session, Pipe) {
     let agent = listener.accept(&mut FOREVER.clone()).unwrap().unwrap();
     remove(&path);
     let shutdown = Arc::new(Shutdown::new());
-    let (max_body, heartbeat) = (1 << 20, Duration::MAX);
-    let limits = Limits { capacity: 4, heap_bytes: 64 << 20, max_body, overflow: Overflow::Block };
+    let (max_content, heartbeat) = (1 << 20, Duration::MAX);
+    let (capacity, heap_bytes, overflow) = (4, 64 << 20, Overflow::Block);
+    let limits = Limits { capacity, heap_bytes, max_content, overflow, reports_losses: false };
     let timing = Timing { heartbeat: None, linger: Duration::ZERO, drain_timeout: Duration::MAX };
-    let (queue, outlet) = queue(limits, Arc::clone(&shutdown));
-    let writer = Writer::new(pipe, outlet, Arc::clone(&shutdown), timing).panics_after(SENT);
+    let (queue, consumer) = queue(limits, Arc::clone(&shutdown));
+    let writer = Writer::new(pipe, consumer, Arc::clone(&shutdown), timing, None);
+    let writer = writer.panics_after(SENT);
     let (session_id, server_version) = ("of a test".into(), "none".into());
-    let terms = Terms { session_id, server_version, max_body, heartbeat };
-    (Session::start(queue, SessionContext::new(shutdown, terms), writer).unwrap(), agent)
+    let params = SessionParams { session_id, server_version, max_content, heartbeat };
+    (Session::start(queue, SessionContext::new(shutdown, params), writer).unwrap(), agent)
 }
 
-/// What goes on in the session; returns how many events were accepted.
+/// Runs the session with this body. Returns how many events were accepted.
 fn all_wait(sink: &EventSink, ctx: &SessionContext, agent: &mut Pipe) -> u64 {
     let payload = "x".repeat(LONG);
     let emit_until_closed = || {
         let emits = (0..).map(|_| sink.event("test").emit(&payload));
         emits.take_while(Result::is_ok).count() as u64
     };
-    // The agent hangs: the writer does, with the first event.
+    // The agent does not read, so the writer is blocked with the first event.
     let patient = Duration::from_millis(200);
     let mut accepted = 0;
     while sink.event("test").emit_timeout(&payload, patient).is_ok() {
@@ -53,7 +55,7 @@ fn all_wait(sink: &EventSink, ctx: &SessionContext, agent: &mut Pipe) -> u64 {
             thread::yield_now();
         }
         assert!(!ctx.is_shutting_down());
-        // It reads on: the writer gets to where it panics.
+        // The agent reads again, so the writer continues and panics.
         let mut buffer = vec![0; 64 << 10];
         while matches!(agent.read(&mut buffer, &mut FOREVER.clone()), Ok(Read::Bytes(_))) {}
         accepted += producers.into_iter().map(|p| p.join().unwrap()).sum::<u64>();
@@ -65,7 +67,7 @@ fn all_wait(sink: &EventSink, ctx: &SessionContext, agent: &mut Pipe) -> u64 {
 }
 
 #[test]
-fn a_writer_that_panics_wakes_everyone_who_waits_and_closes_the_accounts() {
+fn panic_of_the_writer_wakes_all_and_closes_the_counts() {
     let (session, mut agent) = session_whose_writer_panics();
     let (report, reported) = mpsc::channel();
     let on_close: OnClose = Box::new(move |closed| report.send(closed.clone()).unwrap());
@@ -75,7 +77,8 @@ fn a_writer_that_panics_wakes_everyone_who_waits_and_closes_the_accounts() {
             accepted = all_wait(sink, ctx, &mut agent);
             Ok(())
         };
-        let run = || session.run(body, Some(on_close));
+        let membership = crate::signals::join(&session.ctx.shutdown);
+        let run = || session.run(body, Some(on_close), &membership);
         (catch_unwind(AssertUnwindSafe(run)), accepted)
     });
     let limit = Duration::from_secs(60);
@@ -87,7 +90,7 @@ fn a_writer_that_panics_wakes_everyone_who_waits_and_closes_the_accounts() {
     let SessionReport { cause, stats, confirmed, .. } = report;
     assert_eq!((cause, confirmed), (CloseCause::Panicked, false));
     assert_eq!((stats.sent, stats.queued), (SENT, 0));
-    // Of each producer one more may be, which it was told of the end by.
+    // One more event of each producer may be counted: the event whose `emit` returned the error.
     let accounted = stats.sent + stats.undelivered;
     assert!((accepted..=accepted + 4).contains(&accounted), "{accepted} accepted: {stats:?}");
 }

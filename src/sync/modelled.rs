@@ -1,6 +1,6 @@
 //! loom's primitives in the shapes that the crate uses, for the models in `queue::model`.
 //!
-//! What they do not show: a wait with a deadline never times out, nobody wakes spuriously,
+//! What they do not show: a wait with a deadline never times out, no thread wakes spuriously,
 //! `notify_one` wakes who came first, and a waiter knows all that its waker knew (the code that
 //! ships notifies while it holds the lock, or right after, so the lock has told it already).
 
@@ -26,7 +26,7 @@ pub(crate) fn fence_after_exchange() {
 /// and then stores thus hides from its store that others have loaded before, and that the store
 /// might come before those is never tried (tokio-rs/loom#166, #392). So every thread that loads
 /// has an object of its own here, which only its loads and the stores of others touch. The touch
-/// is a `notify_one` with nobody waiting: it changes nothing and orders nothing but the search.
+/// is a `notify_one` without a waiting thread: it changes nothing and orders nothing but the search.
 #[derive(Debug, Default)]
 struct Raced<A> {
     atomic: A,
@@ -97,10 +97,10 @@ raced! {
         fetch_add(value: u64, order: Ordering) -> u64;
         fetch_or(value: u64, order: Ordering) -> u64;
         fetch_max(value: u64, order: Ordering) -> u64;
-        compare_exchange(from: u64, to: u64, ok: Ordering, err: Ordering) -> Result<u64, u64>;
     }
     AtomicUsize: usize {
         store(value: usize, order: Ordering) -> ();
+        fetch_add(value: usize, order: Ordering) -> usize;
         fetch_or(value: usize, order: Ordering) -> usize;
         fetch_sub(value: usize, order: Ordering) -> usize;
         compare_exchange(from: usize, to: usize, ok: Ordering, err: Ordering) -> Result<usize, usize>;
@@ -115,29 +115,23 @@ impl AtomicU32 {
     }
 }
 
-macro_rules! fetch_update {
-    ($($name:ident: $value:ty),*) => {$(
-        impl $name {
-            pub(crate) fn fetch_update(
-                &self,
-                set: Ordering,
-                fetch: Ordering,
-                update: impl Fn($value) -> Option<$value>,
-            ) -> Result<$value, $value> {
-                let mut now = self.load(fetch);
-                while let Some(next) = update(now) {
-                    match self.compare_exchange(now, next, set, fetch) {
-                        Err(moved) => now = moved,
-                        done => return done,
-                    }
-                }
-                Err(now)
+impl AtomicUsize {
+    pub(crate) fn fetch_update(
+        &self,
+        set: Ordering,
+        fetch: Ordering,
+        update: impl Fn(usize) -> Option<usize>,
+    ) -> Result<usize, usize> {
+        let mut now = self.load(fetch);
+        while let Some(next) = update(now) {
+            match self.compare_exchange(now, next, set, fetch) {
+                Err(moved) => now = moved,
+                done => return done,
             }
         }
-    )*};
+        Err(now)
+    }
 }
-
-fetch_update! { AtomicU64: u64, AtomicUsize: usize }
 
 /// `parking_lot::Mutex`: no poison.
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -152,6 +146,10 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(Some(self.0.lock().unwrap()))
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok().map(|held| MutexGuard(Some(held)))
     }
 }
 
@@ -226,9 +224,7 @@ impl WaitTimeoutResult {
 /// It promises less, so that no fence of the queue's own can hide behind one of crossbeam's:
 ///
 /// * crossbeam issues a `SeqCst` fence before it answers "full" or "empty"; here there is none;
-/// * crossbeam moves and reads `tail` and `head` with `SeqCst`; here it is `Relaxed`;
-/// * crossbeam, finding a slot that is just being emptied, waits for it; here the answer is
-///   "full" (which also spares loom two threads that wait for a third).
+/// * crossbeam moves and reads `tail` and `head` with `SeqCst`; here it is `Relaxed`.
 ///
 /// All that is left of order is what a channel cannot do without: the stamp, stored with `Release`
 /// once the message is in (or out), and loaded with `Acquire` before it is taken out (or in). The
@@ -236,7 +232,7 @@ impl WaitTimeoutResult {
 /// no order; and since loom's threads take turns, it is always free. A stamp that admitted two
 /// threads to one slot would show as a missing message.
 ///
-/// A mutex around a `VecDeque` would be too strong: whoever looks into the channel would see all
+/// A mutex around a `VecDeque` would be too strong: a thread that looks into the channel would see all
 /// that its last user did before, fence or no fence.
 pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let ring = Arc::new(Ring::new(capacity));
@@ -271,7 +267,7 @@ impl<T> Receiver<T> {
     }
 }
 
-/// Disconnects. The sender has no such `Drop`: the outlet keeps the queue, and so its sender,
+/// Disconnects. The sender has no such `Drop`: the consumer keeps the queue, and so its sender,
 /// until it has taken the last event.
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
@@ -342,7 +338,11 @@ impl<T> Ring<T> {
                 // Is the slot taken, or is this merely the tail of long ago?
                 let last = self.move_tail(usize::MAX, 0).unwrap_err();
                 if last == tail {
-                    return Err(TrySendError::Full(message));
+                    if self.head.load(Ordering::Relaxed).wrapping_add(self.one_lap) == tail {
+                        return Err(TrySendError::Full(message));
+                    }
+                    // The slot is just being emptied.
+                    loom::thread::yield_now();
                 }
                 tail = last;
             }

@@ -1,7 +1,7 @@
-//! An agent in your test's own process, to run a plugin against.
+//! A test agent that runs in the process of your test.
 //!
-//! The [`TestAgent`] listens on a pipe of its own: a real one, a socket on Unix. It keeps what
-//! each session sent, and behaves as its [`Script`] says: like the agent, or badly.
+//! A [`TestAgent`] listens on a real pipe, on Unix a socket, and records what each session sent. By default
+//! it behaves like the real agent. A [`Script`] makes it inject faults.
 //!
 //! ```
 //! use std::time::Duration;
@@ -11,7 +11,7 @@
 //! /// The plugin under test.
 //! fn report_logins(sink: &EventSink, _ctx: &SessionContext) -> Result<()> {
 //!     for user in ["alice", "bob"] {
-//!         sink.emit("acme.login", serde_json::json!({ "user": user }))?;
+//!         sink.emit("acme_login", serde_json::json!({ "user": user }))?;
 //!     }
 //!     Ok(())
 //! }
@@ -30,7 +30,7 @@
 //! # Ok::<(), wedr_plugin_sdk::Error>(())
 //! ```
 //!
-//! How the plugin takes a refusal, or an agent that goes away:
+//! An agent that rejects the plugin, and an agent that closes the session:
 //!
 //! ```
 //! # use wedr_plugin_sdk::testing::{Script, TestAgent};
@@ -45,7 +45,7 @@
 //! let result = Runner::new()
 //!     .pipe_path(agent.path())
 //!     .run_with(Metadata::new("acme", "1.0", "Acme"), |sink, ctx| {
-//!         sink.emit("acme.tick", serde_json::json!({}))?;
+//!         sink.emit("acme_tick", serde_json::json!({}))?;
 //!         ctx.wait_for_shutdown();
 //!         Ok(())
 //!     });
@@ -53,9 +53,14 @@
 //! # Ok::<(), wedr_plugin_sdk::Error>(())
 //! ```
 
+use parking_lot::{Condvar, MutexGuard};
+
+use crate::deadline::Deadline;
+
 mod agent;
 mod record;
 mod script;
+mod seq;
 mod serve;
 
 pub use crate::wire::message::{Event, Hello, PluginMessage};
@@ -63,9 +68,22 @@ pub use agent::TestAgent;
 pub use record::{Received, RecordedSession, SessionEnd};
 pub use script::Script;
 #[cfg(feature = "dev-agent")]
+pub(crate) use seq::SeqCheck;
+#[cfg(feature = "dev-agent")]
 pub(crate) use serve::{Host, accept_all, serve};
 
-/// For this crate's own tests, which can send a process nothing else on Windows.
+/// Waits once until a thread notifies `changed`, or until `deadline`.
+///
+/// [`Deadline::wait`] does the same for the locks that the concurrency models replace.
+pub(crate) fn wait<T>(changed: &Condvar, state: &mut MutexGuard<'_, T>, deadline: Deadline) {
+    match deadline.instant() {
+        None => changed.wait(state),
+        Some(at) => drop(changed.wait_until(state, at)),
+    }
+}
+
+/// Sends Ctrl+C to the console. For this crate's own tests: on Windows they can send a process no other
+/// signal.
 #[cfg(windows)]
 #[doc(hidden)]
 pub fn press_ctrl_c() -> std::io::Result<()> {

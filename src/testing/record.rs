@@ -1,10 +1,11 @@
-//! What the test agent saw.
+//! What the test agent recorded.
 
 use std::time::Instant;
 
+use super::seq::SeqCheck;
 use crate::wire::message::{Event, Hello, PluginMessage};
 
-/// A message and when it came.
+/// A message and its time of arrival.
 ///
 /// # Examples
 ///
@@ -22,9 +23,9 @@ use crate::wire::message::{Event, Hello, PluginMessage};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Received {
-    /// When the agent had read it.
+    /// The time at which the agent had read the message.
     pub at: Instant,
-    /// What it was.
+    /// The message.
     pub message: PluginMessage,
 }
 
@@ -32,7 +33,7 @@ pub struct Received {
 ///
 /// # Examples
 ///
-/// A plugin that ends without its goodbye:
+/// This fails for a plugin that ends without goodbye:
 ///
 /// ```
 /// use wedr_plugin_sdk::testing::{RecordedSession, SessionEnd};
@@ -43,20 +44,21 @@ pub struct Received {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionEnd {
-    /// The plugin said goodbye.
+    /// The plugin sent goodbye.
     Goodbye,
-    /// The plugin closed the pipe without a goodbye.
+    /// The plugin closed the pipe without goodbye.
     Disconnected {
-        /// In the middle of a frame.
+        /// Whether the last frame was incomplete.
         mid_frame: bool,
     },
-    /// The plugin broke the protocol, and the agent dropped the session.
+    /// The plugin violated the protocol as described, and the agent closed the session.
     Violation(String),
-    /// The agent closed the pipe, as its script says or because it was stopped.
+    /// The agent closed the session, because of its script, a call to
+    /// [`disconnect`](super::TestAgent::disconnect), or its end.
     ByAgent,
 }
 
-/// One session, as the agent saw it.
+/// What the agent recorded about one session.
 ///
 /// # Examples
 ///
@@ -68,13 +70,13 @@ pub enum SessionEnd {
 /// let agent = TestAgent::start()?;
 /// let runner = Runner::new().pipe_path(agent.path());
 /// runner.run_with(Metadata::new("8f0c", "1.0", "Acme"), |sink, _ctx| {
-///     sink.emit("acme.boot", serde_json::json!({ "pid": 4 }))
+///     sink.emit("acme_boot", serde_json::json!({ "pid": 4 }))
 /// })?;
 ///
-/// let session = agent.ended_session(Duration::from_secs(30)).expect("it ended");
+/// let session = agent.ended_session(Duration::from_secs(30)).expect("the session ended");
 /// assert_eq!(session.hello.as_ref().unwrap().plugin_id, "8f0c");
 /// let event = session.events().next().unwrap();
-/// assert_eq!((event.seq, &*event.kind), (0, "acme.boot"));
+/// assert_eq!((event.seq, &*event.kind), (0, "acme_boot"));
 /// assert_eq!(event.payload["pid"], 4);
 /// assert_eq!(session.missing_seqs(), 0);
 /// assert_eq!(session.end, Some(SessionEnd::Goodbye));
@@ -83,16 +85,16 @@ pub enum SessionEnd {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RecordedSession {
-    /// Who the plugin said it was, once it has.
+    /// The plugin's hello, once it has arrived.
     pub hello: Option<Hello>,
-    /// What came after hello, in order.
+    /// The messages after hello, in order.
     pub received: Vec<Received>,
-    /// How it ended, once it has.
+    /// How the session ended, once it has ended.
     pub end: Option<SessionEnd>,
 }
 
 impl RecordedSession {
-    /// The events, in order.
+    /// Returns the events, in order.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.received.iter().filter_map(|r| match &r.message {
             PluginMessage::Event(event) => Some(event),
@@ -100,17 +102,20 @@ impl RecordedSession {
         })
     }
 
-    /// The heartbeats' arrival times, in order.
+    /// Returns the arrival times of the heartbeats, in order.
     pub fn heartbeats(&self) -> impl Iterator<Item = Instant> {
         let is_heartbeat = |r: &&Received| matches!(r.message, PluginMessage::Heartbeat { .. });
         self.received.iter().filter(is_heartbeat).map(|r| r.at)
     }
 
-    /// How many numbers `seq` has skipped: events that the plugin had to refuse.
+    /// Returns how many sequence numbers are missing. Each is of an event that the plugin lost or refused.
+    ///
+    /// The number in a heartbeat counts as seen, whether or not the next event carries it again.
     pub fn missing_seqs(&self) -> u64 {
-        let last = self.received.iter().rev().find_map(|r| r.message.seq());
-        let numbered = self.received.iter().filter(|r| r.message.seq().is_some()).count() as u64;
-        last.map_or(0, |last| last.saturating_sub(numbered - 1))
+        let mut check = SeqCheck::default();
+        // `serve` ends a session at a number that is out of order, so there is no error.
+        let missing = self.received.iter().filter_map(|r| check.next(&r.message).ok());
+        missing.map(|numbers| numbers.end - numbers.start).sum()
     }
 
     pub(super) fn keep(&mut self, message: PluginMessage) {
@@ -125,13 +130,38 @@ impl RecordedSession {
 mod tests {
     use super::*;
 
-    #[test]
-    fn numbers_that_seq_skipped_are_missing_up_to_the_last_there_is() {
+    fn session(messages: impl IntoIterator<Item = serde_json::Value>) -> RecordedSession {
         let mut session = RecordedSession::default();
-        assert_eq!(session.missing_seqs(), 0);
-        for (seq, missing) in [(0, 0), (1, 0), (5, 3), (u64::MAX, u64::MAX - 3)] {
-            session.keep(PluginMessage::Heartbeat { seq });
-            assert_eq!(session.missing_seqs(), missing, "{seq}");
+        for message in messages {
+            session.keep(serde_json::from_value(message).unwrap());
         }
+        session
+    }
+
+    fn event(seq: u64) -> serde_json::Value {
+        serde_json::json!({
+            "type": "event", "seq": seq, "ts_unix_ns": 0, "kind": "test", "payload": null,
+        })
+    }
+
+    fn heartbeat(seq: u64) -> serde_json::Value {
+        serde_json::json!({ "type": "heartbeat", "seq": seq })
+    }
+
+    #[test]
+    fn missing_seqs_accepts_both_kinds_of_heartbeat() {
+        assert_eq!(session([]).missing_seqs(), 0);
+        let carries_the_next = [event(0), heartbeat(1), heartbeat(1), event(1), heartbeat(2)];
+        assert_eq!(session(carries_the_next).missing_seqs(), 0);
+        let uses_one_up = [event(0), heartbeat(1), heartbeat(2), event(3), heartbeat(4)];
+        assert_eq!(session(uses_one_up).missing_seqs(), 0);
+    }
+
+    #[test]
+    fn missing_seqs_sums_all_gaps() {
+        let gaps = [event(2), event(5), heartbeat(6), event(6), heartbeat(10), event(10)];
+        assert_eq!(session(gaps).missing_seqs(), 2 + 2 + 3);
+        let at_the_end = [event(0), heartbeat(u64::MAX)];
+        assert_eq!(session(at_the_end).missing_seqs(), u64::MAX - 1);
     }
 }

@@ -1,13 +1,14 @@
-//! How the test agent behaves.
+//! How the test agent behaves. `serve.rs` performs a script, also for the dev agent's faults
+//! (`Faults::script`) and for the scenarios of `wedr-dev-agent check`.
 
 use std::time::Duration;
 
 use crate::wire::message::{AgentMessage, HelloAck, to_frame};
-use crate::wire::{DEFAULT_HEARTBEAT_SEC, MAX_BODY};
+use crate::wire::{DEFAULT_HEARTBEAT_SEC, MAX_CONTENT};
 
-/// How a [`TestAgent`](super::TestAgent) behaves, in every session. By itself: like the agent,
-/// which acknowledges hello, reads everything, and closes once it has read goodbye. Of several
-/// answers to hello the last that was set counts.
+/// How a [`TestAgent`](super::TestAgent) behaves in each session. By default it behaves like the real agent:
+/// it acknowledges hello, reads everything, and closes the session when it has read goodbye. If you set
+/// several answers to hello, the agent uses the last one.
 ///
 /// # Examples
 ///
@@ -16,7 +17,7 @@ use crate::wire::{DEFAULT_HEARTBEAT_SEC, MAX_BODY};
 /// let script = Script::new().max_payload_bytes(4096).stop_reading_after(100);
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "a Script is for TestAgent::with"]
+#[must_use = "pass the Script to TestAgent::with"]
 pub struct Script {
     ack: HelloAck,
     pub(super) answer: Answer,
@@ -28,16 +29,16 @@ pub struct Script {
     pub(super) stays_after_goodbye: bool,
 }
 
-/// What the agent does about hello.
+/// How the agent answers hello.
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
     Ack,
-    /// The whole answer with a pause before every byte.
+    /// The whole acknowledgement, with a pause before each byte.
     Slowly(Duration),
     Reject(String),
     /// These bytes, whatever they are.
     Bytes(Vec<u8>),
-    /// Half of the acknowledgement, and closes.
+    /// Half of the acknowledgement; then the agent closes the session.
     HalfAndClose,
     Close,
     Never,
@@ -50,13 +51,13 @@ impl Default for Script {
 }
 
 impl Script {
-    /// An agent that behaves.
+    /// Creates the script of an agent that behaves correctly.
     pub fn new() -> Self {
         Self {
             ack: HelloAck {
                 session_id: "test-session".into(),
                 server_version: "test-agent".into(),
-                max_payload_bytes: MAX_BODY as u64,
+                max_payload_bytes: MAX_CONTENT as u64,
                 heartbeat_sec: DEFAULT_HEARTBEAT_SEC,
             },
             answer: Answer::Ack,
@@ -69,94 +70,94 @@ impl Script {
         }
     }
 
-    /// The session's id in the acknowledgement; `test-session` otherwise.
+    /// Sets the session's id in the acknowledgement. The default is `test-session`.
     pub fn session_id(mut self, id: impl Into<String>) -> Self {
         self.ack.session_id = id.into();
         self
     }
 
-    /// The agent's version in the acknowledgement; `test-agent` otherwise.
+    /// Sets the agent's version in the acknowledgement. The default is `test-agent`.
     pub fn server_version(mut self, version: impl Into<String>) -> Self {
         self.ack.server_version = version.into();
         self
     }
 
-    /// The largest event that it says it accepts, in bytes without the length prefix; 1 MiB
-    /// otherwise.
+    /// Sets the limit for events in the acknowledgement, in bytes, length prefix excluded. The default is
+    /// 1 MiB.
     pub fn max_payload_bytes(mut self, bytes: u64) -> Self {
         self.ack.max_payload_bytes = bytes;
         self
     }
 
-    /// The heartbeat that it suggests, in seconds; 30 otherwise.
+    /// Sets the heartbeat interval in the acknowledgement, in seconds. The default is 30.
     pub fn heartbeat_sec(mut self, seconds: u64) -> Self {
         self.ack.heartbeat_sec = seconds;
         self
     }
 
-    /// Rejects hello, as the agent does it: in two writes, and closes at once.
+    /// Rejects the plugin like the real agent: in two writes, after which it closes the session at once.
     pub fn reject(mut self, reason: impl Into<String>) -> Self {
         self.answer = Answer::Reject(reason.into());
         self
     }
 
-    /// Answers as soon as it is connected to, and does not read hello; with [`reject`](Self::reject)
-    /// what the agent does when it has too many sessions.
+    /// Answers as soon as a plugin connects, without reading hello. The real agent rejects a plugin in this
+    /// way when it has too many sessions.
     pub fn answer_before_hello(mut self) -> Self {
         self.answers_before_hello = true;
         self
     }
 
-    /// Reads hello and says nothing.
+    /// Reads hello and sends no answer.
     pub fn never_answer(mut self) -> Self {
         self.answer = Answer::Never;
         self
     }
 
-    /// Acknowledges hello one byte at a time, with a pause before each.
+    /// Acknowledges hello one byte at a time, with a pause before each byte.
     pub fn answer_slowly(mut self, pause: Duration) -> Self {
         self.answer = Answer::Slowly(pause);
         self
     }
 
-    /// Answers hello with these bytes, length prefix and all.
+    /// Answers hello with these bytes. They must include the length prefix.
     pub fn answer_with(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.answer = Answer::Bytes(bytes.into());
         self
     }
 
-    /// Answers hello with a frame of these bytes, and the length prefix before them.
+    /// Answers hello with a frame that has these bytes as its content.
     pub fn answer_with_body(self, body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         self.answer_with([&length.to_le_bytes(), body].concat())
     }
 
-    /// Answers hello with a length prefix alone: a frame of that many bytes is to come.
+    /// Answers hello only with a length prefix, which announces a frame of `length` bytes.
     pub fn announce(self, length: u32) -> Self {
         self.answer_with(length.to_le_bytes())
     }
 
-    /// Sends the first half of its acknowledgement and closes.
+    /// Sends the first half of the acknowledgement and closes the session.
     pub fn close_mid_answer(mut self) -> Self {
         self.answer = Answer::HalfAndClose;
         self
     }
 
-    /// Reads hello and closes.
+    /// Reads hello and closes the session without an answer.
     pub fn close_before_answer(mut self) -> Self {
         self.answer = Answer::Close;
         self
     }
 
-    /// Sends these bytes after its acknowledgement, which the agent never does.
+    /// Sends these bytes after the acknowledgement. The real agent sends nothing after it.
     pub fn send_after_ack(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.sent_after_ack = bytes.into();
         self
     }
 
-    /// Stops reading once it has this many events, until [`TestAgent::resume`]; it has read at
-    /// most 64 KiB more than it shows.
+    /// Stops reading when it has recorded this many events, until [`TestAgent::resume`]. It may have read up to
+    /// 64 KiB more than it records.
     ///
     /// [`TestAgent::resume`]: super::TestAgent::resume
     pub fn stop_reading_after(mut self, events: usize) -> Self {
@@ -164,19 +165,19 @@ impl Script {
         self
     }
 
-    /// Closes once it has this many events.
+    /// Closes the session when it has recorded this many events.
     pub fn close_after(mut self, events: usize) -> Self {
         self.close_after = Some(events);
         self
     }
 
-    /// Reads at most this many bytes a second, in up to 100 pieces a second; at least one byte.
+    /// Reads at most this many bytes per second, in up to 100 reads per second. 0 counts as 1.
     pub fn read_slowly(mut self, bytes_per_sec: u32) -> Self {
         self.bytes_per_sec = Some(bytes_per_sec);
         self
     }
 
-    /// Does not close after goodbye.
+    /// Keeps the session open after goodbye.
     pub fn stay_after_goodbye(mut self) -> Self {
         self.stays_after_goodbye = true;
         self
@@ -186,7 +187,7 @@ impl Script {
         to_frame(&AgentMessage::HelloAck(self.ack.clone()))
     }
 
-    pub(super) fn max_body(&self) -> usize {
-        self.ack.max_body()
+    pub(super) fn max_content(&self) -> usize {
+        self.ack.max_content()
     }
 }

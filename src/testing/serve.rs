@@ -4,32 +4,32 @@ use std::time::Duration;
 
 use super::record::SessionEnd;
 use super::script::{Answer, Script};
+use super::seq::{OutOfOrder, SeqCheck};
 use crate::deadline::Deadline;
 use crate::transport::{Listener, Pipe, Read};
 use crate::wire::frame::{FrameReader, PREFIX};
-use crate::wire::message::{AgentMessage, PluginMessage, from_body, to_frame};
+use crate::wire::message::{AgentMessage, PluginMessage, from_content, to_frame};
 
-/// How often a waiting thread looks whether the agent was told something.
+/// How often a waiting thread checks for a command to the agent.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// Who runs a session: told what comes, asked how long it may go on.
+/// The owner of a session. `serve` passes it each message, and asks it whether to continue.
 pub(crate) trait Host {
-    /// Whether the agent is to close the session now.
+    /// Whether the agent must close the session now.
     fn must_close(&self) -> bool;
-    /// Waits until `until`, or until the session is to be closed.
+    /// Waits until `until`, or until the session must be closed.
     fn pause(&self, until: Deadline);
-    /// Returns when the session, which stopped reading as its script says, may read on or is to
-    /// be closed.
+    /// Returns when a session that stopped reading may continue, or when it must be closed.
     fn stall(&mut self);
-    /// Comes before every read, which may wait.
+    /// Called before each read. The read may block.
     fn before_reading(&mut self);
-    /// A message, as the protocol allows it, and its body.
-    fn took(&mut self, message: PluginMessage, body: &[u8]);
-    /// What broke the protocol, and its bytes; the session ends.
+    /// Called for each valid message, with its content.
+    fn took(&mut self, message: PluginMessage, content: &[u8]);
+    /// Called for a violation of the protocol, with the invalid bytes. The session ends.
     fn refused(&mut self, what: &str, bytes: &[u8]);
 }
 
-/// Takes connections until `stopped`, those that wait by then included.
+/// Accepts connections until `stopped` returns true, including connections that are pending then.
 pub(crate) fn accept_all(
     listener: &mut Listener,
     stopped: impl Fn() -> bool,
@@ -38,7 +38,7 @@ pub(crate) fn accept_all(
     loop {
         match listener.accept(&mut || (!stopped()).then(|| Deadline::after(SLICE))) {
             Ok(Some(pipe)) => opened(pipe),
-            // Out of descriptors, say: what waits in the backlog is taken later.
+            // For example, no file descriptor is free: accept the pending connections later.
             Err(_) if !stopped() => std::thread::sleep(SLICE),
             Ok(None) | Err(_) => break,
         }
@@ -53,7 +53,7 @@ pub(crate) fn serve(script: &Script, host: &mut impl Host, mut pipe: Pipe) -> Se
         pipe: &mut pipe,
         frames: FrameReader::default(),
         buffer: vec![0; 64 << 10],
-        said: Said::default(),
+        progress: Progress::default(),
     };
     let (Ok(end) | Err(end)) = serving.answer_and_read();
     if end == SessionEnd::ByAgent {
@@ -68,33 +68,29 @@ struct Serving<'a, H> {
     pipe: &'a mut Pipe,
     frames: FrameReader,
     buffer: Vec<u8>,
-    said: Said,
+    progress: Progress,
 }
 
-/// What the plugin has said so far, as far as the protocol asks.
+/// The part of what the plugin has sent that decides which messages are valid next.
 #[derive(Default)]
-struct Said {
+struct Progress {
     hello: bool,
     goodbye: bool,
     events: usize,
-    last_seq: Option<u64>,
+    seqs: SeqCheck,
 }
 
-impl Said {
-    /// Notes `message`, or says how it breaks the protocol.
+impl Progress {
+    /// Records `message`, or returns how it violates the protocol.
     fn note(&mut self, message: &PluginMessage) -> Result<(), String> {
         match (message, self.hello) {
             (PluginMessage::Hello(_), false) => self.hello = true,
             (PluginMessage::Hello(_), true) => return Err("a second hello".into()),
             (message, false) => return Err(format!("{message:?} before hello")),
             (message, true) => {
-                match (message.seq(), self.last_seq) {
-                    (Some(seq), Some(before)) if seq <= before => {
-                        return Err(format!("seq {seq} after {before}"));
-                    }
-                    _ => {}
-                }
-                self.last_seq = message.seq().or(self.last_seq);
+                self.seqs
+                    .next(message)
+                    .map_err(|OutOfOrder { seq, after }| format!("seq {seq} after {after}"))?;
                 self.events += usize::from(matches!(message, PluginMessage::Event(_)));
                 self.goodbye = *message == PluginMessage::Goodbye;
             }
@@ -107,7 +103,7 @@ impl<H: Host> Serving<'_, H> {
     fn answer_and_read(&mut self) -> Result<SessionEnd, SessionEnd> {
         let script = self.script;
         if !script.answers_before_hello {
-            while !self.said.hello {
+            while !self.progress.hello {
                 self.read_some()?;
                 self.take_frame()?;
             }
@@ -142,17 +138,17 @@ impl<H: Host> Serving<'_, H> {
     fn read_to_the_end(&mut self) -> Result<SessionEnd, SessionEnd> {
         let script = self.script;
         loop {
-            if script.close_after.is_some_and(|limit| self.said.events >= limit) {
+            if script.close_after.is_some_and(|limit| self.progress.events >= limit) {
                 return Ok(SessionEnd::ByAgent);
             }
-            if script.stop_reading_after.is_some_and(|limit| self.said.events >= limit) {
+            if script.stop_reading_after.is_some_and(|limit| self.progress.events >= limit) {
                 self.host.stall();
             }
             if self.host.must_close() {
                 return Ok(SessionEnd::ByAgent);
             }
             if self.take_frame()? {
-                if self.said.goodbye {
+                if self.progress.goodbye {
                     if script.stays_after_goodbye {
                         self.host.pause(Deadline::NEVER);
                     }
@@ -164,37 +160,38 @@ impl<H: Host> Serving<'_, H> {
         }
     }
 
-    /// Takes one whole frame of what was read; false if there is none.
+    /// Takes one complete frame from the bytes that were read. Returns false if there is none.
     fn take_frame(&mut self) -> Result<bool, SessionEnd> {
-        let max_body = self.script.max_body();
-        let body = match self.frames.next_body() {
+        let max_content = self.script.max_content();
+        let content = match self.frames.next_content() {
             Ok(None) => return Ok(false),
-            Ok(Some(body)) => body,
+            Ok(Some(content)) => content,
             Err(bad) => {
                 let what = bad.to_string();
                 self.host.refused(&what, self.frames.rest());
                 return Err(SessionEnd::Violation(what));
             }
         };
-        let taken = match from_body(body) {
+        let taken = match from_content(content) {
             Err(e) => {
-                let what = format!("a body that is no message ({e})");
-                self.host.refused(&what, body);
-                let shown = String::from_utf8_lossy(body);
+                let what = format!("a frame whose content is not a message ({e})");
+                self.host.refused(&what, content);
+                let shown = String::from_utf8_lossy(content);
                 return Err(SessionEnd::Violation(format!("{what}: {shown:?}")));
             }
-            Ok(PluginMessage::Event(_)) if body.len() > max_body => {
-                Err(format!("an event of {} bytes, over {max_body}", body.len()))
-            }
-            Ok(message) => self.said.note(&message).map(|()| message),
+            Ok(PluginMessage::Event(_)) if content.len() > max_content => Err(format!(
+                "an event of {} bytes, more than the limit of {max_content}",
+                content.len()
+            )),
+            Ok(message) => self.progress.note(&message).map(|()| message),
         };
         match taken {
             Ok(message) => {
-                self.host.took(message, body);
+                self.host.took(message, content);
                 Ok(true)
             }
             Err(what) => {
-                self.host.refused(&what, body);
+                self.host.refused(&what, content);
                 Err(SessionEnd::Violation(what))
             }
         }
@@ -204,12 +201,12 @@ impl<H: Host> Serving<'_, H> {
         self.host.before_reading();
         let mut most = self.buffer.len();
         if let Some(rate) = self.script.bytes_per_sec {
-            // 100 pieces a second, or one byte as often as the rate has it.
+            // 100 reads per second. For a lower rate, reads of one byte.
             let rate = rate.max(1);
             most = (rate / 100).clamp(1, most as u32) as usize;
             self.host.pause(Deadline::after(Duration::from_secs(most as u64) / rate));
         }
-        let read = self.pipe.read(&mut self.buffer[..most], &mut patience(self.host));
+        let read = self.pipe.read(&mut self.buffer[..most], &mut next_deadline(self.host));
         match read {
             Ok(Read::Bytes(n)) => {
                 self.frames.feed(&self.buffer[..n]);
@@ -218,7 +215,7 @@ impl<H: Host> Serving<'_, H> {
             Ok(Read::Closed) | Err(_) => {
                 let rest = self.frames.rest();
                 if !rest.is_empty() {
-                    self.host.refused("an end in the middle of a frame", rest);
+                    self.host.refused("the connection ended in the middle of a frame", rest);
                 }
                 Err(SessionEnd::Disconnected { mid_frame: !rest.is_empty() })
             }
@@ -228,7 +225,7 @@ impl<H: Host> Serving<'_, H> {
 
     fn write(&mut self, mut bytes: &[u8]) -> Result<(), SessionEnd> {
         while !bytes.is_empty() {
-            match self.pipe.write(bytes, &mut patience(self.host)) {
+            match self.pipe.write(bytes, &mut next_deadline(self.host)) {
                 Ok(0) => return Err(SessionEnd::ByAgent),
                 Ok(written) => bytes = &bytes[written..],
                 Err(_) => return Err(SessionEnd::Disconnected { mid_frame: false }),
@@ -238,7 +235,7 @@ impl<H: Host> Serving<'_, H> {
     }
 }
 
-/// Patience for as long as the session need not be closed.
-fn patience(host: &impl Host) -> impl FnMut() -> Option<Deadline> {
+/// Returns the deadline of the next slice of a wait; `None` when the session must be closed.
+fn next_deadline(host: &impl Host) -> impl FnMut() -> Option<Deadline> {
     || (!host.must_close()).then(|| Deadline::after(SLICE))
 }

@@ -1,29 +1,30 @@
-//! A local pipe with deadlines, which knows nothing of frames.
+//! A local pipe with deadlines. It does not know frames.
 //!
-//! A platform is one module with the same names in it. What they promise:
+//! Each platform is one module with the same names in it, and has one transport. CONTRIBUTING.md says
+//! what a second one would need. The contract of the modules:
 //!
-//! * `check_path` says what is wrong with a path that can be no pipe's; nothing is opened.
-//! * `Pipe::connect` opens the pipe. While the agent is too busy to take another connection it
-//!   asks `patience` and tries again.
-//! * `Pipe::check_agent` compares who runs the other end with who may.
-//! * `Pipe::read` returns what has arrived, at least a byte; `Pipe::write` hands some bytes over
-//!   and returns how many. If the pipe is not ready they ask `patience` and wait; when it says
-//!   no more, `read` returns [`Read::NotYet`] and `write` returns 0. After a 0 nothing may be
-//!   written any more: some of the bytes may have gone out.
-//! * While a `write` waits and something arrives, what `Pipe::on_arrival` was told decides
-//!   ([`Arrival`]): an agent may say something instead of reading.
-//! * `Pipe::check_peer` fails if the agent is gone, and never waits. What the agent sends after
-//!   its answer is read and thrown away; it proves neither life nor death.
-//! * `Pipe::wait_closed` waits until the agent has closed the pipe.
+//! * `check_path` returns an error for a path that cannot be a pipe's. It opens nothing.
+//! * `Pipe::connect` opens the pipe. While the agent is too busy to accept a connection, it calls
+//!   `next_deadline` and tries again.
+//! * `Pipe::check_agent` checks that the process at the other end is trusted.
+//! * `Pipe::read` returns the bytes that have arrived, at least one. `Pipe::write` hands some bytes to the
+//!   operating system and returns how many. If the pipe is not ready, they call `next_deadline` and wait. If
+//!   that returns `None`, `read` returns [`Read::NotYet`] and `write` returns 0. After a 0 nothing more may
+//!   be written: the system may have taken some of the bytes.
+//! * [`Arrival`], set by `Pipe::on_arrival`, decides what a waiting `write` does with bytes that arrive: an
+//!   agent may send something instead of reading.
+//! * `Pipe::check_peer` fails if the agent is gone. It never waits. It reads and discards bytes that the agent
+//!   sent after its answer; they do not show whether the agent lives.
+//! * `Pipe::wait_closed` waits until the agent has closed the pipe. It returns [`Closed::Orderly`] only if the
+//!   agent has certainly read everything.
 //! * Dropping a `Pipe` closes it.
-//! * `Listener` (feature `test-util`) is the other end, for the test agent; it may be connected
-//!   to as soon as it is made. `Pipe::disconnect` closes that end as the agent does, with no
-//!   regard to what the plugin has not read yet. `temporary_path` names a pipe for it, and `remove`
-//!   clears what it leaves behind.
-//! * `DEFAULT_PATH` is the agent's.
+//! * `Listener` (feature `test-util`) is the other end, for the test agent. It accepts connections as soon as
+//!   it exists. `Pipe::disconnect` closes that end as the agent does: bytes that the plugin has not read may
+//!   be lost. `temporary_path` names a pipe for a listener, and `remove` removes its remains.
+//! * `DEFAULT_PATH` is the agent's pipe.
 //!
-//! `patience` is asked every time before something is waited for: it returns until when to wait
-//! before it is asked again, or `None` to give up.
+//! A function calls `next_deadline` before each wait. It returns until when to wait before the next call, or
+//! `None` to give up.
 
 use crate::deadline::Deadline;
 
@@ -46,21 +47,21 @@ pub(crate) use sys::{DEFAULT_PATH, Pipe, check_path};
 #[cfg(feature = "test-util")]
 pub(crate) use sys::{Listener, remove, temporary_path};
 
-/// Asked before every wait: until when, or no more.
-pub(crate) type Patience<'a> = &'a mut dyn FnMut() -> Option<Deadline>;
+/// Called before each wait: returns until when to wait, or `None` to give up.
+pub(crate) type NextDeadline<'a> = &'a mut dyn FnMut() -> Option<Deadline>;
 
-/// What a waiting write does about bytes that arrive.
+/// What a waiting write does with bytes that arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// Nothing; they stay to be read. A new pipe does this.
+    /// It leaves them to be read. This is the default.
     Stays,
-    /// It gives up, as if its patience had ended.
+    /// It gives up, as if `next_deadline` had returned `None`.
     EndsWrite,
-    /// It throws them away and goes on.
-    IsThrownAway,
+    /// It discards them and continues.
+    IsDiscarded,
 }
 
-/// What became of a read.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Read {
     Bytes(usize),
@@ -72,9 +73,9 @@ pub(crate) enum Read {
 /// How the other end closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closed {
-    /// In order: it has read everything.
+    /// It has read everything.
     Orderly,
-    /// With something unread.
+    /// It left bytes unread, or the system does not tell.
     Abruptly,
     NotYet,
 }
@@ -92,13 +93,13 @@ pub(crate) enum Closed {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum AgentTrust {
-    /// One that runs as root (on Windows: whose pipe belongs to SYSTEM or the Administrators) or
-    /// as the plugin's own user.
+    /// A process of root (on Windows: a pipe of SYSTEM or the Administrators group) or of the plugin's
+    /// own user.
     #[default]
     OwnerOrRoot,
-    /// One that runs as this user, and no other, not even root.
+    /// A process of this user. No other user is trusted, not even root.
     #[cfg(unix)]
     Uid(u32),
-    /// Any process: whoever listens on the pipe gets the events.
+    /// Any process: the process that listens on the pipe gets the events.
     Any,
 }

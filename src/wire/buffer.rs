@@ -1,47 +1,38 @@
 //! Where an event is put together.
 
-use std::cell::Cell;
 use std::io;
 
-/// What is stored inline in bytes: see [`EventTail`](super::event::EventTail).
-pub(super) const INLINE: usize = 254;
-const _: () = assert!(INLINE <= u8::MAX as usize, "an inline text has its length in a byte");
-/// The longest text that is put together in the thread's scratch, in bytes. Scratch doubles as it
-/// grows, so that it takes twice as many at most.
-const SCRATCH: usize = 32 << 10;
+use super::long::{Lender, LongText};
 
+/// Bytes that an event stores inline: see [`EventTail`](super::event::EventTail).
+pub(super) const INLINE: usize = 246;
+const _: () =
+    assert!(INLINE <= u8::MAX as usize, "the length of an inline text is stored in one byte");
 /// Bytes that are moved at once.
 pub(super) const WORD: usize = 8;
 
-thread_local! {
-    /// What this thread puts longer events together in. Taken out while in use, so that a
-    /// `Serialize` may emit.
-    static SCRATCH_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Counts everything, and stores what fits into `max` bytes: a short text on the stack, a longer
-/// one in the thread's scratch, and a very long one in memory that is allocated once.
-pub(super) struct Buffer<'a> {
+/// Counts every byte, and stores the text as long as it has at most `max` bytes: inline, or, once it
+/// is too long for that, as a [`LongText`].
+pub(super) struct Buffer<'a, 'l> {
     /// The whole text, as long as it fits.
     inline: &'a mut [u8; INLINE],
-    /// Bytes put so far, those that were not stored included.
+    /// Bytes put so far, including those that were not stored.
     size: usize,
     max: usize,
-    /// The whole text once it does not fit inline, up to [`SCRATCH`] bytes.
-    scratch: Vec<u8>,
-    /// The whole text once it does not fit there either.
-    long: Vec<u8>,
+    /// The whole text once it does not fit inline.
+    long: LongText<'l>,
+    lender: &'l dyn Lender,
 }
 
-/// Where a finished text is: inline, with so many bytes, or on the heap.
-pub(super) enum Text {
+/// Where a finished text is: inline, with so many bytes, or in a buffer.
+pub(super) enum Text<'l> {
     Inline(u8),
-    Heap(Box<[u8]>),
+    Long(LongText<'l>),
 }
 
-impl<'a> Buffer<'a> {
-    pub(super) fn new(inline: &'a mut [u8; INLINE], max: usize) -> Self {
-        Self { inline, size: 0, max, scratch: Vec::new(), long: Vec::new() }
+impl<'a, 'l> Buffer<'a, 'l> {
+    pub(super) fn new(inline: &'a mut [u8; INLINE], max: usize, lender: &'l dyn Lender) -> Self {
+        Self { inline, size: 0, max, long: LongText::default(), lender }
     }
 
     pub(super) fn size(&self) -> usize {
@@ -88,6 +79,16 @@ impl<'a> Buffer<'a> {
         }
     }
 
+    /// Lets `put` append to a long text.
+    #[inline]
+    pub(super) fn put_long(&mut self, put: impl FnOnce(Long<'_>) -> Long<'_>) {
+        if self.size > INLINE && self.size <= self.max {
+            let text = self.long.buffer();
+            let end = text.capacity().min(self.max);
+            self.size = put(Long { text, end }).text.len();
+        }
+    }
+
     #[inline(never)]
     fn put_beyond(&mut self, bytes: &[u8]) {
         let before = self.size;
@@ -95,33 +96,44 @@ impl<'a> Buffer<'a> {
         if self.size > self.max {
             return;
         }
-        if self.size > SCRATCH {
-            if self.long.is_empty() {
-                self.long.reserve_exact(self.max);
-                let inline = self.inline.get(..before);
-                self.long.extend_from_slice(inline.unwrap_or(&self.scratch));
-            }
-            self.long.extend_from_slice(bytes);
-            return;
-        }
         if before <= INLINE {
-            // While a thread ends its scratch may be gone; then this one is allocated.
-            self.scratch = SCRATCH_BUFFER.try_with(Cell::take).unwrap_or_default();
-            self.scratch.clear();
-            self.scratch.extend_from_slice(&self.inline[..before]);
+            self.long = LongText::new(self.size, self.lender);
+            self.long.append(&self.inline[..before], self.lender);
         }
-        self.scratch.extend_from_slice(bytes);
+        self.long.append(bytes, self.lender);
     }
 
     /// Ends a text of at most `max` bytes.
-    pub(super) fn finish(mut self) -> Text {
+    pub(super) fn finish(mut self) -> Text<'l> {
         if self.size <= INLINE {
             Text::Inline(self.size as u8)
-        } else if self.long.is_empty() {
-            Text::Heap(self.scratch.as_slice().into())
         } else {
-            Text::Heap(std::mem::take(&mut self.long).into())
+            self.long.finish();
+            Text::Long(std::mem::take(&mut self.long))
         }
+    }
+}
+
+/// A long text, to which bytes are appended as long as its buffer has room.
+pub(super) struct Long<'t> {
+    text: &'t mut Vec<u8>,
+    end: usize,
+}
+
+impl Long<'_> {
+    /// Whether `bytes` more may be put.
+    #[inline]
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.text.len() + bytes + WORD <= self.end
+    }
+
+    /// Appends the first `n` of a few bytes, for which there must be room. All are moved, which costs
+    /// less than to look how many.
+    #[inline]
+    pub(super) fn put<const N: usize>(&mut self, bytes: &[u8; N], n: usize) {
+        let end = self.text.len() + n;
+        self.text.extend_from_slice(bytes);
+        self.text.truncate(end);
     }
 }
 
@@ -168,16 +180,7 @@ pub(super) fn short_word(bytes: &[u8]) -> u64 {
     word | padding
 }
 
-impl Drop for Buffer<'_> {
-    fn drop(&mut self) {
-        if self.scratch.capacity() > 0 {
-            // An Err means that the thread is ending.
-            let _ = SCRATCH_BUFFER.try_with(|kept| kept.set(std::mem::take(&mut self.scratch)));
-        }
-    }
-}
-
-impl io::Write for Buffer<'_> {
+impl io::Write for Buffer<'_, '_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.put(bytes);
@@ -198,35 +201,32 @@ impl io::Write for Buffer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::long::{NoLender, SCRATCH, take_scratch};
 
     const MAX: usize = 1 << 20;
 
-    fn kept() -> usize {
-        SCRATCH_BUFFER.take().capacity()
-    }
-
     /// The text that `put` puts; `None` if it is longer than `max` bytes.
-    fn text(max: usize, put: impl FnOnce(&mut Buffer<'_>)) -> Option<Vec<u8>> {
+    fn text(max: usize, put: impl FnOnce(&mut Buffer<'_, '_>)) -> Option<Vec<u8>> {
         let mut inline = [0; INLINE];
-        let mut buffer = Buffer::new(&mut inline, max);
+        let mut buffer = Buffer::new(&mut inline, max, &NoLender);
         put(&mut buffer);
         if buffer.size() > max {
             return None;
         }
         Some(match buffer.finish() {
             Text::Inline(size) => inline[..usize::from(size)].to_vec(),
-            Text::Heap(bytes) => bytes.into(),
+            Text::Long(text) => text.as_bytes().to_vec(),
         })
     }
 
     #[test]
-    fn a_text_is_whole_however_it_is_cut_up() {
+    fn text_is_whole_however_it_is_cut_up() {
         let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         for size in
             [0, 1, INLINE - 1, INLINE, INLINE + 1, SCRATCH - 1, SCRATCH, SCRATCH + 1, 99_999]
         {
             for cut in [1, 7, INLINE, INLINE + 1, SCRATCH, SCRATCH + 1, 100_000] {
-                let put = |out: &mut Buffer<'_>| {
+                let put = |out: &mut Buffer<'_, '_>| {
                     bytes[..size].chunks(cut).for_each(|piece| out.put(piece));
                 };
                 assert_eq!(text(MAX, put).as_deref(), Some(&bytes[..size]), "{size}, {cut}");
@@ -239,7 +239,7 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
         for start in INLINE - 20..INLINE + 4 {
             for n in 0..20 {
-                let put = |out: &mut Buffer<'_>| {
+                let put = |out: &mut Buffer<'_, '_>| {
                     out.put(&bytes[..start]);
                     out.put_few(&bytes[start..start + n]);
                     out.put(&bytes[start + n..]);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_word_is_filled_with_spaces() {
+    fn short_word_is_filled_with_spaces() {
         for n in 0..WORD {
             let word = short_word(&b"abcdefg"[..n]).to_le_bytes();
             assert_eq!((&word[..n], &word[n..]), (&b"abcdefg"[..n], &b"        "[n..]));
@@ -261,10 +261,11 @@ mod tests {
     fn beyond_the_limit_everything_is_counted_and_nothing_is_stored() {
         for max in [0, 10, INLINE, 1000, SCRATCH, 100_000] {
             let mut inline = [0; INLINE];
-            let mut buffer = Buffer::new(&mut inline, max);
+            let mut buffer = Buffer::new(&mut inline, max, &NoLender);
             (0..MAX / 64).for_each(|_| buffer.put(&[7; 64]));
             assert_eq!(buffer.size(), MAX);
-            assert!(buffer.scratch.len() <= max && buffer.long.len() <= max, "{max}");
+            assert!(buffer.long.as_bytes().len() <= max, "{max}");
+            drop(buffer);
             let fits = vec![7; max];
             assert_eq!(text(max, |out| out.put(&fits)), Some(fits));
         }
@@ -274,9 +275,9 @@ mod tests {
     fn scratch_stays_small_and_is_used_again() {
         for size in [SCRATCH - 100, SCRATCH, SCRATCH + 1, 100_000, MAX] {
             let bytes = vec![7; size];
-            let put = |out: &mut Buffer<'_>| bytes.chunks(100).for_each(|piece| out.put(piece));
+            let put = |out: &mut Buffer<'_, '_>| bytes.chunks(100).for_each(|piece| out.put(piece));
             assert_eq!(text(MAX, put).as_ref(), Some(&bytes));
-            assert!((1..=2 * SCRATCH).contains(&kept()), "{size} bytes");
+            assert!((1..=2 * SCRATCH).contains(&take_scratch()), "{size} bytes");
         }
     }
 }

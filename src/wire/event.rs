@@ -1,57 +1,64 @@
-//! An event's body, in two parts: the tail, which its producer writes, and the head with `seq`,
+//! An event's content, in two parts: the tail, which its producer writes, and the head with `seq`,
 //! which the writer puts before it once the order is decided.
 
 use serde::Serialize;
 
 use super::buffer::{Buffer, INLINE, Text};
+use super::long::NoLender;
+pub(crate) use super::long::{Lender, LongText};
 use super::{frame, json};
 use crate::error::{Error, Result};
 
 const HEAD: &[u8] = b"{\"type\":\"event\",\"seq\":";
 /// Digits that `seq` is counted with, whatever its value: those of `u64::MAX`.
 const SEQ_DIGITS: usize = 20;
-/// What a body has besides its tail, in bytes.
+/// What a content has besides its tail, in bytes.
 const AROUND_TAIL: usize = HEAD.len() + SEQ_DIGITS + 1;
 
 /// The most that a frame takes whose tail is inline, in bytes.
 pub(crate) const INLINE_FRAME: usize = frame::PREFIX + AROUND_TAIL + INLINE;
 
-/// A serialised event but for its `seq`: `"ts_unix_ns":…,"kind":…,"payload":…}`.
+/// A serialised event except for its `seq`: `"ts_unix_ns":…,"kind":…,"payload":…}`.
 ///
-/// A short one travels by value, so that nothing is allocated. It is written where it lies, since
-/// to move it costs as much as to serialise a field or two.
-///
-/// It has cache lines of its own: a slot takes 320 bytes, 64 of them for the channel's stamp. Packed
-/// into 256, two producers wrote to the same line whenever their slots met.
-#[repr(align(64))]
+/// A short event travels by value, so that nothing is allocated. It is written where it lies, since
+/// moving it costs as much as serialising a field or two.
 #[expect(clippy::large_enum_variant, reason = "stored inline so that nothing is allocated")]
 pub(crate) enum EventTail {
-    Inline { len: u8, bytes: [u8; INLINE] },
-    Heap(Box<[u8]>),
+    Inline {
+        len: u8,
+        bytes: [u8; INLINE],
+    },
+    Long {
+        bytes: Vec<u8>,
+        /// The lane whose producers use this buffer again.
+        home: u8,
+    },
 }
 
 impl EventTail {
-    /// One to be written; not an event yet.
+    /// An empty tail to be written into.
     #[inline]
     pub(crate) fn blank() -> Self {
         Self::Inline { len: 0, bytes: [0; INLINE] }
     }
 
-    /// Writes an event into a [`blank`](Self::blank) whose whole body may have `max_body` bytes.
-    pub(crate) fn write<T>(
+    /// Writes an event whose whole content may have `max_content` bytes into a [`blank`](Self::blank).
+    /// Returns the text if it does not fit inline.
+    pub(crate) fn write<'l, T>(
         &mut self,
         kind: &str,
         ts_unix_ns: u64,
         payload: &T,
-        max_body: usize,
-    ) -> Result<()>
+        max_content: usize,
+        lender: &'l dyn Lender,
+    ) -> Result<Option<LongText<'l>>>
     where
         T: Serialize + ?Sized,
     {
         let Self::Inline { len, bytes } = self else {
-            unreachable!("it was written before");
+            unreachable!("the tail is blank");
         };
-        let mut out = Buffer::new(bytes, max_body.saturating_sub(AROUND_TAIL));
+        let mut out = Buffer::new(bytes, max_content.saturating_sub(AROUND_TAIL), lender);
         out.put(b"\"ts_unix_ns\":");
         out.put_few(itoa::Buffer::new().format(ts_unix_ns).as_bytes());
         out.put(b",\"kind\":");
@@ -60,28 +67,22 @@ impl EventTail {
         let mut out = json::write(out, payload)?;
         out.put(b"}");
         let size = AROUND_TAIL + out.size();
-        if size > max_body {
-            return Err(Error::PayloadTooLarge { size, max: max_body });
+        if size > max_content {
+            return Err(Error::PayloadTooLarge { size, max: max_content });
         }
         match out.finish() {
-            Text::Inline(size) => *len = size,
-            Text::Heap(bytes) => *self = Self::Heap(bytes),
+            Text::Inline(size) => {
+                *len = size;
+                Ok(None)
+            }
+            Text::Long(text) => Ok(Some(text)),
         }
-        Ok(())
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Inline { len, bytes } => &bytes[..usize::from(*len)],
-            Self::Heap(bytes) => bytes,
-        }
-    }
-
-    /// Bytes on the heap: what the byte budget counts.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        match self {
-            Self::Inline { .. } => 0,
-            Self::Heap(bytes) => bytes.len(),
+            Self::Long { bytes, .. } => bytes,
         }
     }
 }
@@ -92,11 +93,32 @@ impl EventTail {
         kind: &str,
         ts_unix_ns: u64,
         payload: &T,
-        max_body: usize,
+        max_content: usize,
     ) -> Result<Self> {
         let mut tail = Self::blank();
-        tail.write(kind, ts_unix_ns, payload, max_body).map(|()| tail)
+        let text = tail.write(kind, ts_unix_ns, payload, max_content, &NoLender)?;
+        Ok(match text {
+            None => tail,
+            Some(text) => Self::Long { bytes: text.as_bytes().to_vec(), home: 0 },
+        })
     }
+}
+
+/// The frame of a whole event, whose content may have `max_content` bytes.
+pub(crate) fn frame<T: Serialize + ?Sized>(
+    seq: u64,
+    kind: &str,
+    ts_unix_ns: u64,
+    payload: &T,
+    max_content: usize,
+) -> Result<Vec<u8>> {
+    let mut tail = EventTail::blank();
+    let text = tail.write(kind, ts_unix_ns, payload, max_content, &NoLender)?;
+    let tail = text.as_ref().map_or(tail.as_bytes(), LongText::as_bytes);
+    let mut out = Vec::with_capacity(frame::PREFIX + AROUND_TAIL + tail.len());
+    put_head(&mut out, seq, tail.len());
+    out.extend_from_slice(tail);
+    Ok(out)
 }
 
 /// Appends the event's frame to `out`, all but its tail, which has `tail` bytes.
@@ -111,7 +133,7 @@ pub(crate) fn put_head(out: &mut Vec<u8>, seq: u64, tail: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::MAX_BODY;
+    use crate::wire::MAX_CONTENT;
     use crate::wire::message::{Event, PluginMessage, to_frame};
     use serde_json::json;
 
@@ -123,10 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_framed_as_serde_json_would() {
+    fn event_is_framed_as_serde_json_would() {
         for text in ["", "short", &"long".repeat(500)] {
             let payload = json!({ "text": text, "n": [1, 2.5, null] });
-            let tail = EventTail::encode("acme.\"x\"\n", 17, &payload, MAX_BODY).unwrap();
+            let tail = EventTail::encode("acme.\"x\"\n", 17, &payload, MAX_CONTENT).unwrap();
             let kind = "acme.\"x\"\n".into();
             let message = PluginMessage::Event(Event { seq: 3, ts_unix_ns: 17, kind, payload });
             assert_eq!(framed(3, &tail), to_frame(&message));
@@ -134,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_to_the_byte() {
+    fn limit_holds_to_the_byte() {
         let limit = 1000;
-        let body = |n: usize| EventTail::encode("k", 1, &"x".repeat(n), limit);
-        let fits = (0..limit).rev().find(|n| body(*n).is_ok()).unwrap();
-        let frame = framed(u64::MAX, &body(fits).unwrap());
+        let content = |n: usize| EventTail::encode("k", 1, &"x".repeat(n), limit);
+        let fits = (0..limit).rev().find(|n| content(*n).is_ok()).unwrap();
+        let frame = framed(u64::MAX, &content(fits).unwrap());
         assert_eq!(frame.len(), frame::PREFIX + limit);
-        let over = body(fits + 1);
+        let over = content(fits + 1);
         assert!(
             matches!(over, Err(Error::PayloadTooLarge { size: 1001, max: 1000 })),
             "{:?}",
@@ -149,15 +171,10 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_too_small_for_any_event_refuses_all() {
+    fn limit_too_small_for_any_event_refuses_all() {
         for max in [0, 10, AROUND_TAIL] {
             let refused = EventTail::encode("k", 1, &(), max).err();
             assert!(matches!(refused, Some(Error::PayloadTooLarge { .. })), "{refused:?}");
         }
-    }
-
-    #[test]
-    fn a_queue_slot_takes_five_cache_lines() {
-        assert_eq!(size_of::<(std::sync::atomic::AtomicU64, EventTail)>(), 5 * 64);
     }
 }

@@ -1,13 +1,13 @@
 //! The messages inside the frames, as JSON objects with a `type`.
 //!
-//! What the agent gets is public through `testing`, and nowhere else.
+//! The messages to the agent are public only through `testing`.
 #![cfg_attr(not(feature = "test-util"), allow(unreachable_pub))]
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DEFAULT_HEARTBEAT_SEC, MAX_BODY, SCHEMA_VERSION, frame};
+use super::{DEFAULT_HEARTBEAT_SEC, MAX_CONTENT, SCHEMA_VERSION, frame};
 use crate::metadata::Metadata;
 
 /// A message from the plugin to the agent.
@@ -28,16 +28,17 @@ pub enum PluginMessage {
     Hello(Hello),
     /// An event.
     Event(Event),
-    /// A sign of life.
+    /// Shows that the plugin is alive.
     Heartbeat {
-        /// The session's counter of events and heartbeats, from 0.
+        /// The number of the next event. A plugin may also count heartbeats like events: then no
+        /// event has this number.
         seq: u64,
     },
-    /// The last message: everything accepted came before it.
+    /// The last message: all accepted events came before it.
     Goodbye,
 }
 
-/// Who the plugin says it is.
+/// The plugin's identity.
 ///
 /// # Examples
 ///
@@ -81,17 +82,17 @@ pub struct Hello {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Event {
-    /// The session's counter of events and heartbeats, from 0.
+    /// The event's number in the session, from 0. A gap means that events were lost.
     pub seq: u64,
-    /// When it happened, in nanoseconds since 1970-01-01 UTC.
+    /// The time of the event, in nanoseconds since 1970-01-01 UTC.
     pub ts_unix_ns: u64,
-    /// What happened, such as `acme.tick`.
+    /// What happened, such as `acme_tick`.
     pub kind: String,
-    /// What there is to say about it.
+    /// The event's data.
     pub payload: Value,
 }
 
-/// A message from the agent to the plugin: the answer to hello, and nothing else ever.
+/// A message from the agent to the plugin: the answer to hello. There is no other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum AgentMessage {
@@ -99,23 +100,22 @@ pub(crate) enum AgentMessage {
     Reject { reason: String },
 }
 
-/// Numbers that the wire has as `u32` are read as `u64`: they are limits, and a larger one is
-/// no less clear.
+/// Numbers that are `u32` on the wire are read as `u64`: they are limits, and larger ones are harmless.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HelloAck {
     pub(crate) session_id: String,
     #[serde(default = "unknown")]
     pub(crate) server_version: String,
-    #[serde(default = "max_body")]
+    #[serde(default = "max_content")]
     pub(crate) max_payload_bytes: u64,
     #[serde(default = "heartbeat_sec")]
     pub(crate) heartbeat_sec: u64,
 }
 
 impl HelloAck {
-    /// The most bytes that the body of an event may have: what the agent says, 1 MiB at most.
-    pub(crate) fn max_body(&self) -> usize {
-        usize::try_from(self.max_payload_bytes).unwrap_or(MAX_BODY).min(MAX_BODY)
+    /// The most bytes that the content of an event may have: what the agent says, 1 MiB at most.
+    pub(crate) fn max_content(&self) -> usize {
+        usize::try_from(self.max_payload_bytes).unwrap_or(MAX_CONTENT).min(MAX_CONTENT)
     }
 }
 
@@ -123,8 +123,8 @@ fn unknown() -> String {
     "unknown".into()
 }
 
-fn max_body() -> u64 {
-    MAX_BODY as u64
+fn max_content() -> u64 {
+    MAX_CONTENT as u64
 }
 
 fn heartbeat_sec() -> u64 {
@@ -140,25 +140,15 @@ impl PluginMessage {
             schema_version: SCHEMA_VERSION,
         })
     }
-
-    /// Its place in the session's count, if it has one.
-    #[cfg(feature = "test-util")]
-    pub(crate) fn seq(&self) -> Option<u64> {
-        match self {
-            Self::Event(event) => Some(event.seq),
-            Self::Heartbeat { seq } => Some(*seq),
-            Self::Hello(_) | Self::Goodbye => None,
-        }
-    }
 }
 
-/// The message that a body holds.
-pub(crate) fn from_body<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+/// The message that a content holds.
+pub(crate) fn from_content<T: DeserializeOwned>(content: &[u8]) -> serde_json::Result<T> {
     // serde would take an array for a message as well.
-    if !body.trim_ascii_start().starts_with(b"{") {
+    if !content.trim_ascii_start().starts_with(b"{") {
         return Err(serde_json::Error::custom("it is no JSON object"));
     }
-    serde_json::from_slice(body)
+    serde_json::from_slice(content)
 }
 
 /// The frame of `message`; the caller sees to its length.

@@ -1,4 +1,4 @@
-//! Text that claims to be JSON and that nobody has looked at.
+//! Unchecked text that claims to be JSON.
 //!
 //! `serde_json` passes the text of a `RawValue`, and the numbers of its feature
 //! `arbitrary_precision`, as structs of a private name. It writes them itself; here is checked that
@@ -21,7 +21,7 @@ pub(super) const PRIVATE: &str = "$serde_json::private::";
 
 /// Writes the struct `name` with its one field, which may be nested `levels` deep.
 pub(super) fn write<T>(
-    out: &mut Buffer<'_>,
+    out: &mut Buffer<'_, '_>,
     name: &'static str,
     key: &'static str,
     value: &T,
@@ -82,20 +82,70 @@ impl Formatter for &mut Checked {
     }
 }
 
-/// The agent's parser is one that rounds a little off, and would find what is next to the largest
-/// number out of range.
+/// Checks that a number, which has JSON's grammar, is in the range of the agent's parser. That parser
+/// may round correctly or, without `serde_json`'s feature `float_roundtrip`, a little off, so that the
+/// largest numbers become infinite. Both must accept the number.
 fn check_number(text: &str) -> Result<(), Error> {
-    let number = serde_json::from_str::<f64>(text)?;
-    // With a point after the first digit, as all who print it do, it is read right.
-    let is_as_printed = || {
-        let text = text.trim_start_matches('-');
-        let exponent = text.strip_prefix("1.7976931348623157").unwrap_or_default();
-        matches!(exponent, "e308" | "E308" | "e+308" | "E+308")
+    let is_finite = text.parse::<f64>().is_ok_and(f64::is_finite) && read_simply(text).is_finite();
+    if is_finite { Ok(()) } else { Err(serde_json::Error::custom("number out of range").into()) }
+}
+
+/// The absolute value of a number as `serde_json` reads it without `float_roundtrip`.
+fn read_simply(text: &str) -> f64 {
+    let text = text.trim_start_matches('-');
+    let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let mut significand = 0_u64;
+    let mut scale = 0_i64;
+    // Digits that a `u64` does not hold are dropped, and so are all after them.
+    let mut is_full = false;
+    let mut take = |digit: u8| {
+        let more = significand.checked_mul(10).and_then(|n| n.checked_add(u64::from(digit - b'0')));
+        is_full |= more.is_none();
+        if !is_full {
+            significand = more.unwrap_or(significand);
+        }
+        !is_full
     };
-    if number.abs() >= f64::MAX && !is_as_printed() {
-        return Err(serde_json::Error::custom("number out of range").into());
+    for digit in whole.bytes() {
+        scale += i64::from(!take(digit));
     }
-    Ok(())
+    for digit in fraction.bytes() {
+        scale -= i64::from(take(digit));
+    }
+    // An exponent that an `i64` does not hold is as good as the largest that it does.
+    let saturated = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
+    scale += exponent.parse::<i64>().unwrap_or(saturated).clamp(i64::MIN / 2, i64::MAX / 2);
+    #[expect(clippy::cast_precision_loss, reason = "as serde_json does it")]
+    let mut value = significand as f64;
+    while value != 0.0 && scale < -308 {
+        value /= 1e308;
+        scale += 308;
+    }
+    match i32::try_from(scale) {
+        _ if value == 0.0 => 0.0,
+        Ok(scale @ 0..=308) => value * power_of_ten(scale),
+        Ok(scale @ -308..0) => value / power_of_ten(-scale),
+        _ => f64::INFINITY,
+    }
+}
+
+/// 10 to the power of `n`, at most 308, correctly rounded.
+fn power_of_ten(n: i32) -> f64 {
+    format!("1e{n}").parse().unwrap_or(f64::INFINITY)
+}
+
+/// Whether an object with this key is something else to a `serde_json` with the features `raw_value`
+/// or `arbitrary_precision`, as the agent's may be.
+#[inline]
+pub(super) fn is_private_key(key: &str) -> bool {
+    key.starts_with('$') && key.starts_with(PRIVATE)
+}
+
+pub(super) fn private_key() -> serde_json::Error {
+    serde_json::Error::custom(format_args!(
+        "a key begins with {PRIVATE}, which serde_json uses itself; give the field another name"
+    ))
 }
 
 /// Checks one JSON value as text. Goes over it once, without recursion.
@@ -113,8 +163,12 @@ fn check_fragment(text: &str, max_depth: usize) -> Result<(), Error> {
         match bytes[at] {
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth -= 1,
-            b'"' if bytes[at..end].contains(&b'\\') => {
-                serde_json::from_str::<String>(&text[at..end])?;
+            b'"' if bytes[at..end].contains(&b'\\') || bytes[at + 1] == b'$' => {
+                let string = serde_json::from_str::<String>(&text[at..end])?;
+                let is_key = text[end..].trim_start().starts_with(':');
+                if is_key && is_private_key(&string) {
+                    return Err(private_key().into());
+                }
             }
             b'-' | b'0'..=b'9' => check_number(&text[at..end])?,
             _ => {}
@@ -149,6 +203,37 @@ mod tests {
         serde_json::from_str::<Value>(&format!("{{\"payload\":{payload}}}")).is_ok()
     }
 
+    /// Near the end of the range the parser's own rounding decides.
+    #[test]
+    fn large_numbers_are_refused_exactly_where_the_agent_stops() {
+        let mut rng = fastrand::Rng::with_seed(17);
+        let mut seen = [0, 0];
+        for _ in 0..20_000 {
+            let digits = rng.usize(1..25);
+            let tail: String = (0..digits).map(|_| rng.digit(10)).collect();
+            let whole = format!("1797693134862315{tail}");
+            let point = rng.usize(1..whole.len());
+            let text = format!("{}.{}e{}", &whole[..point], &whole[point..], 309 - point);
+            let accepts = agent_takes(&text) && text.parse::<f64>().is_ok_and(f64::is_finite);
+            let mine = check_number(&text);
+            assert_eq!(mine.is_ok(), accepts, "{text}: {mine:?}");
+            seen[usize::from(accepts)] += 1;
+        }
+        assert!(seen.iter().all(|n| *n > 100), "{seen:?}");
+    }
+
+    #[test]
+    fn private_names_of_serde_json_are_refused_as_keys() {
+        for text in [
+            r#"{"$serde_json::private::RawValue":"1"}"#,
+            r#"[{"a":1,"$serde_json::private::Number" : "1"}]"#,
+            r#"{"\u0024serde_json::private::Number":"1"}"#,
+        ] {
+            let error = check_fragment(text, MAX_PAYLOAD_DEPTH).unwrap_err().to_string();
+            assert!(error.contains("another name"), "{error}");
+        }
+    }
+
     #[test]
     fn raw_text_is_refused_exactly_where_the_agent_stops() {
         let deep = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
@@ -173,6 +258,8 @@ mod tests {
             r#""a\"b","#,
             r#""[[[["#,
             r#""[[[[""#,
+            r#"{"\u0024serde_json::private":1}"#,
+            r#""$serde_json::private::Number""#,
             "nul",
             "[1",
             "",
@@ -182,6 +269,18 @@ mod tests {
             &deep(200),
             &"9".repeat(308),
             &"9".repeat(310),
+            // They round to the largest number, or the parser reads them so.
+            "1.7976931348623158e308",
+            "1.79769313486231569e308",
+            "17976931348623157e292",
+            "0.00017976931348623157e312",
+            &format!("17976931348623157{}", "0".repeat(292)),
+            &format!("17976931348623157{}.5e1", "0".repeat(291)),
+            &format!("{}e-400", "1".repeat(700)),
+            &format!("0.{}1e400", "0".repeat(100)),
+            "1e99999999999999999999",
+            "1e-99999999999999999999",
+            "0e99999999999999999999",
         ] {
             let mine = check_fragment(text, MAX_PAYLOAD_DEPTH);
             assert_eq!(mine.is_ok(), agent_takes(text), "{text}: {mine:?}");

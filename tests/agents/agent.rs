@@ -1,5 +1,4 @@
-//! The agent's process. It does what it is told on standard input, a line each, and says a line
-//! when that is done.
+//! The agent's process. It reads commands from standard input, one per line, and prints `done` after each.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,9 +11,9 @@ use crate::common::LIMIT;
 /// The environment variable with the role's name.
 pub(crate) const ROLE: &str = "WEDR_TEST_ROLE";
 
-/// The agent process' `main`. It says its path first, and ends with its standard input.
+/// The `main` of the agent's process. It first prints its path. It ends when its standard input ends.
 pub(crate) fn play(role: &str) -> ExitCode {
-    // A test that hangs stops nobody, and this process may be stopped when it should end.
+    // The watchdog of a test that hangs does not kill this process, which may also be stopped (SIGSTOP).
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::SIGKILL).unwrap();
     let agent = TestAgent::with(match role {
@@ -41,13 +40,14 @@ pub(crate) fn play(role: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Every message a line, then how it ended.
+/// Prints each message on a line of its own, then how many numbers `seq` skipped, then how the session ended.
 fn tell(session: &RecordedSession) {
     let mut lines = Vec::new();
     for received in &session.received {
         serde_json::to_writer(&mut lines, &received.message).unwrap();
         lines.push(b'\n');
     }
+    writeln!(lines, "{}", session.missing_seqs()).unwrap();
     writeln!(lines, "{:?}", session.end.as_ref().unwrap()).unwrap();
     std::io::stdout().write_all(&lines).unwrap();
 }

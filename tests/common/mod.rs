@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
 
 use std::env::consts::EXE_EXTENSION;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
@@ -17,18 +17,21 @@ use wedr_plugin_sdk::{
 pub mod process;
 #[cfg(unix)]
 pub mod rustc;
+pub mod time;
 pub mod trials;
 
-/// More than anything here takes, on the slowest machine.
+/// A limit for waits that end early if the code is right, also on the slowest machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Nothing that a shutdown wakes takes this long.
+/// More than a thread takes that a shutdown wakes.
 pub const AT_ONCE: Duration = Duration::from_secs(1);
 /// How much later than its deadline `run` may return.
 pub const SLACK: Duration = Duration::from_millis(250);
-/// Gives another thread the time to get to where it waits, which nothing shows. One that is late
-/// keeps the same promises: the test proves less then, and does not fail.
-pub const TO_GET_THERE: Duration = Duration::from_millis(50);
+/// The time in which the SDK detects the loss of the pipe in an idle session.
+pub const NOTICED: Duration = Duration::from_secs(1);
+/// Gives another thread the time to begin a wait that the test cannot observe. If the thread is later, the
+/// test proves less, and does not fail.
+pub const TIME_TO_BLOCK: Duration = Duration::from_millis(50);
 
 /// The watchdog: runs `test` on a thread of its own, and fails instead of hanging.
 pub fn watched<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
@@ -47,17 +50,17 @@ pub fn watched<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> 
     }
 }
 
-/// Who the tests say they are.
+/// The plugin's identity in the tests.
 pub fn metadata() -> Metadata {
     Metadata::new("test-plugin", "1.2.3", "Test plugin")
 }
 
-/// A runner for `agent` that leaves the test process' signals alone.
+/// A runner for `agent` that installs no signal handlers. On a loaded machine its drain may take long.
 pub fn runner(agent: &TestAgent) -> Runner {
-    Runner::new().pipe_path(agent.path()).install_signal_handler(false)
+    Runner::new().pipe_path(agent.path()).install_signal_handler(false).drain_timeout(LIMIT)
 }
 
-/// Runs a session; returns what `run` said and what was reported.
+/// Runs a session. Returns the result of `run` and the report.
 pub fn session(
     runner: Runner,
     body: impl FnOnce(&EventSink, &SessionContext) -> Result<()>,
@@ -68,7 +71,14 @@ pub fn session(
     (result, report.try_recv().expect("on_close was called"))
 }
 
-/// Runs what must fail before there is a session; returns its error.
+/// Runs a session whose body panics with `payload`. Returns the panic that `run` resumes.
+pub fn session_that_panics(runner: Runner, payload: &'static str) -> &'static str {
+    let run = || runner.run_with(metadata(), |_, _| panic_any(payload));
+    let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("`run` resumes the panic");
+    *panic.downcast().expect("the payload is intact")
+}
+
+/// Runs a session that must fail before it begins. Returns the error.
 pub fn failure(runner: Runner, metadata: Metadata) -> Error {
     let result = runner
         .on_close(|report| panic!("on_close was called: {report:?}"))
@@ -76,8 +86,8 @@ pub fn failure(runner: Runner, metadata: Metadata) -> Error {
     result.expect_err("there can be no session")
 }
 
-/// Checks that nothing in the error's texts reaches a terminal that it could obey, or that hides
-/// or reorders the rest of the line.
+/// Checks that the error's texts contain no control characters, and no characters that hide or reorder the
+/// rest of a line.
 pub fn assert_harmless(error: &Error) {
     let debug = format!("{error:?}").replace("\n  caused by: ", "; ");
     for text in [error.to_string(), debug] {
@@ -91,7 +101,7 @@ pub fn assert_harmless(error: &Error) {
     }
 }
 
-/// Checks that the session ended because the agent went.
+/// Checks that the session ended because the pipe was lost.
 pub fn assert_lost(result: &Result<()>, report: &SessionReport) {
     let error = result.as_ref().expect_err("the agent is gone");
     assert!(error.is_disconnected(), "{error:?}");
@@ -99,24 +109,23 @@ pub fn assert_lost(result: &Result<()>, report: &SessionReport) {
     assert!(!report.confirmed, "{report:?}");
 }
 
-/// Has `runner` send its report here.
+/// Sends the report of `runner` to the returned channel.
 pub fn reporting(runner: Runner) -> (Runner, Receiver<SessionReport>) {
     let (send, reports) = mpsc::channel();
     let runner = runner.on_close(move |report| send.send(report.clone()).unwrap());
     (runner, reports)
 }
 
-/// An agent that acknowledges hello, and reads no event before it is told to resume.
+/// An agent that acknowledges hello, and reads no event before the test resumes it.
 pub fn stalled_agent() -> TestAgent {
     TestAgent::with(Script::new().stop_reading_after(0)).unwrap()
 }
 
-/// After which a full queue has come to rest: a writer that has something to do waits less for a
-/// processor, also on a loaded machine.
+/// When the queue has been full for this time, the writer is blocked. A writer that can work gets a processor
+/// sooner, also on a loaded machine.
 pub const MOVES_NO_MORE: Duration = Duration::from_secs(1);
 
-/// Emits to a stalled agent until neither the pipe nor the queue takes more; returns how many
-/// events were accepted.
+/// Emits to a stalled agent until the pipe and the queue are full. Returns how many events were accepted.
 pub fn fill(sink: &EventSink) -> u64 {
     let payload = "x".repeat(4096);
     for accepted in 0.. {
@@ -130,8 +139,35 @@ pub fn fill(sink: &EventSink) -> u64 {
     unreachable!("the counter does not end")
 }
 
-/// Checks that every accepted event was sent or is undelivered. Of each producer one more may
-/// be: the one that it was told of the end by.
+/// Emits an event that is sent with a write of its own.
+pub fn emit_alone(sink: &EventSink, payload: &str) -> Result<()> {
+    sink.event("test.alone").emit(payload)?;
+    sink.flush(LIMIT)
+}
+
+/// How many of these events fit into the pipe to a stalled agent, each written with a call of its own. In
+/// another session as many fit.
+#[cfg(unix)]
+pub fn events_that_fit_alone(payload: &str) -> u64 {
+    let agent = stalled_agent();
+    let runner = runner(&agent).heartbeat(None).drain_timeout(Duration::ZERO);
+    let mut sent = 0;
+    let (result, _) = session(runner, |sink, _| {
+        loop {
+            sink.event("test.alone").emit(payload)?;
+            match sink.flush(MOVES_NO_MORE) {
+                Ok(()) => sent += 1,
+                Err(Error::FlushTimeout(_)) => return Ok(()),
+                Err(other) => return Err(other),
+            }
+        }
+    });
+    assert!(matches!(result, Err(Error::Undelivered { count: 1 })), "{result:?}");
+    sent
+}
+
+/// Checks that every accepted event was sent or is counted as undelivered. One more event of each producer
+/// may be: the event whose `emit` returned the error.
 pub fn assert_accounts(stats: &Stats, accepted: u64, producers: u64) {
     let accounted = stats.sent + stats.undelivered;
     let right = accepted..=accepted + producers;
@@ -139,8 +175,8 @@ pub fn assert_accounts(stats: &Stats, accepted: u64, producers: u64) {
     assert_eq!(stats.queued, 0, "{stats:?}");
 }
 
-/// Checks that the agent got what the plugin counts as sent, and that `seq` has a gap for each
-/// refusal and for nothing else.
+/// Checks that the agent received the events that the plugin counts as sent, and that `seq` skips one number
+/// for each refused event and none else.
 pub fn assert_delivered(seen: &RecordedSession, stats: &Stats) {
     assert_eq!(seen.end, Some(SessionEnd::Goodbye));
     assert_eq!(seen.events().count() as u64, stats.sent, "{stats:?}");
@@ -148,8 +184,8 @@ pub fn assert_delivered(seen: &RecordedSession, stats: &Stats) {
     assert_eq!(stats.undelivered, 0, "{stats:?}");
 }
 
-/// An example's binary. `cargo test` builds it; `cargo test --test …` uses the one that is there,
-/// and builds it only if there is none.
+/// An example's binary. `cargo test` builds it. `cargo test --test …` uses the existing binary, and builds it
+/// only if there is none.
 pub fn example(name: &str) -> PathBuf {
     // <target directory>/[<triple>/]<profile>/deps/<this>
     let this = std::env::current_exe().expect("the test's own path");

@@ -1,20 +1,20 @@
-//! Processes that a test starts, and an example as one of them. They do not outlive their test.
+//! Processes that a test starts, such as an example. They are killed when the test ends.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wedr_plugin_sdk::testing::TestAgent;
 
 use crate::common::example;
 
-/// Less than the watchdog, so that a test that fails still kills its processes.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a test waits for a process: less than the watchdog, which cannot kill the process.
+pub const PROCESS_LIMIT: Duration = Duration::from_secs(40);
 
-/// Killed and reaped when it is dropped: it does not outlive its test.
+/// A process that is killed and reaped when this is dropped.
 pub struct Process(pub Child);
 
 impl Process {
@@ -22,14 +22,14 @@ impl Process {
         Self(command.spawn().expect("a process"))
     }
 
-    /// Returns once it is dead.
+    /// Kills the process, and returns when it has ended.
     pub fn kill(&mut self) {
-        // Both fail only if it has ended and was waited for.
+        // Both fail only if the process was reaped before.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 
-    /// Returns once it stands still.
+    /// Stops the process (SIGSTOP), and returns when it has stopped.
     #[cfg(unix)]
     pub fn stop(&self) {
         use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -39,7 +39,7 @@ impl Process {
     }
 
     #[cfg(unix)]
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.send(nix::sys::signal::SIGCONT);
     }
 
@@ -63,7 +63,7 @@ impl Drop for Process {
 /// A plugin's process.
 pub struct Plugin {
     process: Process,
-    /// The lines of its standard error that are yet to be looked at.
+    /// The lines of its standard error that the test has not looked at yet.
     lines: Receiver<String>,
     said: String,
 }
@@ -94,10 +94,10 @@ impl Plugin {
         Self { process, lines, said: String::new() }
     }
 
-    /// Waits until it says a line with this in it on its standard error, and returns the line.
+    /// Waits for a line on its standard error that contains `text`, and returns the line.
     pub fn says(&mut self, wanted: &str) -> String {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            let line = self.lines.recv_timeout(PROCESS_LIMIT).unwrap_or_else(|_| {
                 panic!("it did not say {wanted:?}, but:\n{}", self.said);
             });
             self.keep(&line);
@@ -107,23 +107,16 @@ impl Plugin {
         }
     }
 
-    /// Does this again and again until it says a line with `wanted` in it.
-    pub fn says_during(&mut self, wanted: &str, mut action: impl FnMut()) {
-        let began = Instant::now();
-        while !self.said.contains(wanted) {
-            assert!(began.elapsed() < PATIENCE, "it did not say {wanted:?}, but:\n{}", self.said);
-            action();
-            while let Ok(line) = self.lines.try_recv() {
-                self.keep(&line);
-            }
-        }
+    #[cfg(unix)]
+    pub fn kill(&mut self) {
+        self.process.kill();
     }
 
-    /// Waits until it has ended by itself, and nobody else can write to its standard error; returns
-    /// also what was said there.
+    /// Waits until the process has ended by itself, and until no process has its standard error open any
+    /// more. Also returns the remaining text of its standard error.
     pub fn ended(mut self) -> (ExitStatus, String) {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(PROCESS_LIMIT) {
                 Ok(line) => self.keep(&line),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
@@ -144,7 +137,7 @@ impl Plugin {
         self.process.send(nix::sys::signal::SIGTERM);
     }
 
-    /// Returns once it stands still.
+    /// Stops the process (SIGSTOP), and returns when it has stopped.
     #[cfg(unix)]
     pub fn stop(&self) {
         self.process.stop();
@@ -152,6 +145,6 @@ impl Plugin {
 
     #[cfg(unix)]
     pub fn resume(&self) {
-        self.process.go_on();
+        self.process.resume();
     }
 }

@@ -1,7 +1,7 @@
-//! Tests of a binary that is also started in other roles, and so has a `main` of its own.
+//! Tests in a binary that is also started in other roles, so it has its own `main`.
 #![allow(unused_imports, unused_macros, reason = "not every test binary is one")]
 
-/// The functions as trials of their names, each with the watchdog.
+/// Makes a trial of each function, with the function's name and the watchdog.
 macro_rules! trials {
     ($($(#[$only:meta])* $test:path),+ $(,)?) => {
         vec![$($(#[$only])* libtest_mimic::Trial::test(

@@ -1,19 +1,17 @@
-//! The dev agent's process, and what it says.
+//! The dev agent's process, and what it prints.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use wedr_plugin_sdk::Runner;
 
-/// How long to wait for a line: less than the watchdog does, to say which one.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::common::process::{PROCESS_LIMIT, Process};
 
-/// More lines than there are.
+/// More lines than any test prints.
 const MANY: usize = 100_000;
 
 /// The binary, with no plugin's id in its environment.
@@ -23,7 +21,7 @@ pub(crate) fn command() -> Command {
     command
 }
 
-/// A place for a pipe that nobody listens on.
+/// A path for a pipe without a listener.
 pub(crate) struct Place {
     pub(crate) path: PathBuf,
     _folder: TempDir,
@@ -42,9 +40,9 @@ impl Place {
     }
 }
 
-/// A running agent; killed when it is dropped.
+/// A running dev agent, which is killed when this is dropped.
 pub(crate) struct DevAgent {
-    process: Child,
+    process: Process,
     events: Option<Receiver<String>>,
     notes: Receiver<String>,
     pub(crate) pipe: PathBuf,
@@ -52,12 +50,12 @@ pub(crate) struct DevAgent {
 }
 
 impl DevAgent {
-    /// One on a pipe of its own.
+    /// A dev agent with a pipe of its own.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, MANY)
     }
 
-    /// One whose events are read only as far as the test asks for them.
+    /// A dev agent whose standard output is read only as far as the test asks for events.
     #[cfg(unix)]
     pub(crate) fn start_unread(arguments: &[&str]) -> Self {
         Self::start_with(arguments, 0)
@@ -72,21 +70,21 @@ impl DevAgent {
         agent
     }
 
-    /// One that launches `program` on a private pipe.
+    /// A dev agent that launches `program`, with a private pipe.
     pub(crate) fn launch(arguments: &[&str], program: impl AsRef<Path>) -> Self {
         Self::spawn(command().args(arguments).arg("--").arg(program.as_ref()))
     }
 
-    /// Returns once it listens.
+    /// Starts the dev agent, and returns when it listens.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         Self::spawn_with(command, MANY)
     }
 
     fn spawn_with(command: &mut Command, events_ahead: usize) -> Self {
-        let mut process =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
-        let events = Some(lines(process.stdout.take().unwrap(), events_ahead));
-        let notes = lines(process.stderr.take().unwrap(), MANY);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::start(command);
+        let events = Some(lines(process.0.stdout.take().unwrap(), events_ahead));
+        let notes = lines(process.0.stderr.take().unwrap(), MANY);
         let mut agent = Self { process, events, notes, pipe: PathBuf::new(), place: None };
         let listening = agent.note("listening on ");
         let pipe = listening.trim_start_matches("listening on ").split(';').next().unwrap();
@@ -94,21 +92,21 @@ impl DevAgent {
         agent
     }
 
-    /// A plugin in this process that talks to it.
+    /// Runs a plugin in this process, with a session at the dev agent.
     pub(crate) fn runner(&self) -> Runner {
         Runner::new().pipe_path(&self.pipe).install_signal_handler(false)
     }
 
     /// The next line on standard output.
     pub(crate) fn event(&self) -> String {
-        self.events.as_ref().unwrap().recv_timeout(PATIENCE).expect("one more event")
+        self.events.as_ref().unwrap().recv_timeout(PROCESS_LIMIT).expect("one more event")
     }
 
-    /// The next line on standard error that has `text` in it; those before it are left out.
+    /// The next line on standard error that contains `text`. Lines before it are skipped.
     pub(crate) fn note(&self, text: &str) -> String {
         let mut before = Vec::new();
         loop {
-            match self.notes.recv_timeout(PATIENCE) {
+            match self.notes.recv_timeout(PROCESS_LIMIT) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(line) => before.push(line),
                 Err(e) => panic!("nothing about {text:?} ({e}) after {before:#?}"),
@@ -116,54 +114,45 @@ impl DevAgent {
         }
     }
 
-    /// As `head` does when it has seen enough.
+    /// Closes the reader of standard output, as `head` does after some lines.
     pub(crate) fn close_events(&mut self) {
         self.events = None;
     }
 
     #[cfg(unix)]
     pub(crate) fn interrupt(&self) {
-        let id = nix::unistd::Pid::from_raw(self.process.id().try_into().unwrap());
-        nix::sys::signal::kill(id, nix::sys::signal::SIGINT).unwrap();
+        self.process.send(nix::sys::signal::SIGINT);
     }
 
-    /// Waits until it has ended, and nobody has taken its events.
+    /// Waits until the dev agent has ended. No reader takes its events.
     #[cfg(unix)]
     pub(crate) fn exit_status(&mut self) -> ExitStatus {
-        self.process.wait().unwrap()
+        self.process.0.wait().unwrap()
     }
 
-    /// Waits until it has ended; what else it said on standard output and standard error.
+    /// Waits until the dev agent has ended. Returns the rest of standard output and standard error.
     pub(crate) fn ended(&mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
         let events = self.events.iter().flatten().collect();
         let notes = self.notes.iter().collect();
-        (self.process.wait().unwrap(), events, notes)
+        (self.process.0.wait().unwrap(), events, notes)
     }
 
-    /// Ends it with Ctrl+C, where it can be sent.
+    /// Ends the dev agent with Ctrl+C, on systems where a test can send it.
     pub(crate) fn stop(&mut self) -> (Vec<String>, Vec<String>) {
         #[cfg(unix)]
         self.interrupt();
         #[cfg(windows)]
-        self.process.kill().unwrap();
+        self.process.kill();
         let (status, events, notes) = self.ended();
         assert!(status.success() || cfg!(windows), "{status}: {notes:#?}");
         (events, notes)
     }
 }
 
-impl Drop for DevAgent {
-    fn drop(&mut self) {
-        // Both fail only if it has ended.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Reads `ahead` lines more than anybody asked for.
+/// Reads `ahead` lines more than were requested.
 fn lines(from: impl Read + Send + 'static, ahead: usize) -> Receiver<String> {
     let (send, lines) = mpsc::sync_channel(ahead);
-    // The reader closes its end as soon as nobody wants the lines.
+    // The reader closes its end when the test needs no more lines.
     thread::spawn(move || {
         let mut from = BufReader::new(from).lines();
         from.by_ref().map_while(Result::ok).try_for_each(|line| send.send(line))
@@ -171,7 +160,7 @@ fn lines(from: impl Read + Send + 'static, ahead: usize) -> Receiver<String> {
     lines
 }
 
-/// A plugin's end of the pipe as bare bytes.
+/// A plugin's end of the pipe, on the level of bytes.
 #[cfg(unix)]
 pub(crate) fn connect(pipe: &Path) -> impl Read + Write {
     std::os::unix::net::UnixStream::connect(pipe).unwrap()

@@ -1,4 +1,4 @@
-//! How the agent ends, and what of the plugin it launched.
+//! How the dev agent ends, and how the plugin ends that it launched.
 
 use std::time::Duration;
 #[cfg(unix)]
@@ -11,7 +11,7 @@ use wedr_plugin_sdk::Error;
 use crate::agent::DevAgent;
 use crate::common::{metadata, watched};
 
-/// What plugins get to end in.
+/// The time that a plugin has to end.
 #[cfg(unix)]
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -23,7 +23,7 @@ fn ctrl_c_ends_the_plugin_in_order_and_then_the_agent() {
         let mut agent = DevAgent::launch(&[], example("tick"));
         agent.event();
         agent.interrupt();
-        agent.note("#1 said goodbye; ");
+        agent.note("#1 the plugin sent goodbye; ");
         let ended = agent.note(" ended, ");
         assert!(ended.ends_with("exit status: 0"), "{ended}");
         let (status, _, notes) = agent.ended();
@@ -33,9 +33,72 @@ fn ctrl_c_ends_the_plugin_in_order_and_then_the_agent() {
     });
 }
 
+/// A plugin ends on Ctrl+C although its output is blocked, because the dev agent's standard error is full.
 #[cfg(unix)]
 #[test]
-fn a_plugin_that_ignores_ctrl_c_is_killed_with_those_it_started() {
+fn ctrl_c_ends_all_while_standard_error_is_not_read() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use crate::common::process::Process;
+    watched(|| {
+        let (unread, full) = std::io::pipe().unwrap();
+        let mut command = crate::agent::command();
+        let script = r#"trap "exit 0" INT; while :; do echo "more and more" >&2; done"#;
+        command.args(["--", "sh", "-c", script]).stdout(Stdio::null());
+        let mut agent = Process::start(command.stderr(full.try_clone().unwrap()));
+        // The buffer keeps the bytes after the line. The test reads no more.
+        let mut unread = BufReader::new(unread);
+        let mut launched = String::new();
+        while !launched.contains(" launched") {
+            launched.clear();
+            unread.read_line(&mut launched).unwrap();
+        }
+        let plugin: i32 = launched.split(' ').nth(1).unwrap().parse().unwrap();
+        let is_full = || {
+            use std::os::fd::AsFd;
+            let mut polled = [PollFd::new(full.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut polled, PollTimeout::ZERO).unwrap() == 0
+        };
+        while !is_full() {
+            std::thread::yield_now();
+        }
+        let asked = Instant::now();
+        agent.send(nix::sys::signal::SIGINT);
+        assert!(agent.0.wait().unwrap().success());
+        assert!(asked.elapsed() < GRACE, "{:?}", asked.elapsed());
+        let plugin = nix::unistd::Pid::from_raw(plugin);
+        assert!(nix::sys::signal::kill(plugin, None).is_err(), "the plugin runs");
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    use std::fs::File;
+    watched(|| {
+        let full = || File::options().write(true).open("/dev/full").unwrap();
+        for arguments in [&["--help"][..], &["--version"]] {
+            let status = crate::agent::command().args(arguments).stdout(full()).status().unwrap();
+            assert_eq!(status.code(), Some(1), "{arguments:?}");
+        }
+        let tick = crate::common::example("tick");
+        let ran = crate::agent::command().arg("--").arg(&tick).stdout(full()).output().unwrap();
+        assert_eq!(ran.status.code(), Some(1));
+        let notes = String::from_utf8(ran.stderr).unwrap();
+        assert!(notes.contains("cannot write events to standard output: No space left"), "{notes}");
+
+        let mut command = crate::agent::command();
+        command.args(["--", "sh", "-c", "exit 0"]).stderr(full());
+        assert_eq!(command.status().unwrap().code(), Some(1));
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn plugin_that_ignores_ctrl_c_is_killed_with_its_children() {
     watched(|| {
         let mut command = crate::agent::command();
         let script = r#"trap "" INT; sleep 1000 & echo "ready $!"; wait"#;
@@ -43,12 +106,12 @@ fn a_plugin_that_ignores_ctrl_c_is_killed_with_those_it_started() {
         let ready = agent.note("stdout | ready ");
         let asked = Instant::now();
         agent.interrupt();
-        agent.note("has not ended in 5 s: killed");
+        agent.note("did not end within 5 s: the agent killed it");
         assert!(asked.elapsed() >= GRACE);
         agent.note(" ended, signal: 9 (SIGKILL)");
         assert_eq!(agent.ended().0.code(), Some(128 + 9));
         let child = ready.rsplit(' ').next().unwrap().parse().unwrap();
-        // Who inherited it may take its time to reap it.
+        // The process that inherited it may reap it later.
         let gone = || {
             let stat = std::fs::read_to_string(format!("/proc/{child}/stat"));
             stat.map_or(true, |stat| stat.contains(") Z "))
@@ -60,7 +123,7 @@ fn a_plugin_that_ignores_ctrl_c_is_killed_with_those_it_started() {
 
 #[cfg(unix)]
 #[test]
-fn a_stalled_session_does_not_hold_up_the_end() {
+fn stalled_session_does_not_hold_up_the_end() {
     watched(|| {
         let mut agent = DevAgent::start(&["--stall-after", "1"]);
         let runner = agent.runner();
@@ -71,10 +134,10 @@ fn a_stalled_session_does_not_hold_up_the_end() {
                 Ok(())
             })
         });
-        agent.note("#1 stops reading for good");
+        agent.note("#1 the agent stops reading for good");
         let asked = Instant::now();
         agent.interrupt();
-        agent.note("#1 was closed: the agent ends; 1 event, ");
+        agent.note("#1 the agent closed the session, because the agent ends; 1 event, ");
         assert!(asked.elapsed() < GRACE, "nothing is to be waited for");
         assert!(agent.ended().0.success());
         assert!(plugin.join().unwrap().unwrap_err().is_disconnected());
@@ -83,7 +146,7 @@ fn a_stalled_session_does_not_hold_up_the_end() {
 
 #[cfg(unix)]
 #[test]
-fn a_plugin_that_stays_is_cut_off_after_five_seconds() {
+fn plugin_that_stays_is_cut_off_after_five_seconds() {
     watched(|| {
         let mut agent = DevAgent::start(&[]);
         let runner = agent.runner();
@@ -96,7 +159,7 @@ fn a_plugin_that_stays_is_cut_off_after_five_seconds() {
         agent.note("#1 hello");
         let asked = Instant::now();
         agent.interrupt();
-        agent.note("#1 was closed: the agent ends; 0 events, ");
+        agent.note("#1 the agent closed the session, because the agent ends; 0 events, ");
         assert!(asked.elapsed() >= GRACE);
         assert!(agent.ended().0.success());
         assert!(plugin.join().unwrap().unwrap_err().is_disconnected());
@@ -105,7 +168,7 @@ fn a_plugin_that_stays_is_cut_off_after_five_seconds() {
 
 #[cfg(unix)]
 #[test]
-fn an_agent_whose_output_nobody_takes_ends_all_the_same() {
+fn agent_ends_while_its_output_is_not_read() {
     watched(|| {
         let mut agent = DevAgent::start_unread(&[]);
         let result =
@@ -123,7 +186,7 @@ fn an_agent_whose_output_nobody_takes_ends_all_the_same() {
 }
 
 #[test]
-fn nobody_who_reads_its_output_ends_the_agent_in_order() {
+fn reader_that_ends_ends_the_agent_in_order() {
     watched(|| {
         let mut agent = DevAgent::start(&["--format", "ndjson"]);
         agent
@@ -132,7 +195,7 @@ fn nobody_who_reads_its_output_ends_the_agent_in_order() {
                 sink.emit("acme.x", json!(1))?;
                 agent.event();
                 agent.close_events();
-                // The first after the reader has gone may still find room.
+                // The first write after the reader has closed may still succeed.
                 while !ctx.is_shutting_down() && sink.emit("acme.x", json!(2)).is_ok() {
                     ctx.sleep(Duration::from_millis(1));
                 }

@@ -1,4 +1,4 @@
-//! Where the agent listens, and where it does not.
+//! The paths at which the dev agent listens, and those at which it refuses to.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::agent::DevAgent;
 use crate::agent::{Place, command};
 use crate::common::watched;
 
-/// What an agent says that cannot listen on `path`.
+/// The error of a dev agent that cannot listen at `path`.
 fn refusal(path: &Path) -> String {
     let ran = command().arg("--pipe").arg(path).output().unwrap();
     assert_eq!(ran.status.code(), Some(1));
@@ -16,21 +16,21 @@ fn refusal(path: &Path) -> String {
     said
 }
 
-/// Not under Wine 8, which lets anybody be the first on a pipe that exists.
+/// Not under Wine 8, which accepts a second listener with the same pipe name.
 #[cfg(unix)]
 #[test]
-fn a_pipe_that_somebody_listens_on_is_left_to_them() {
+fn pipe_of_a_live_agent_is_not_replaced() {
     watched(|| {
         let agent = DevAgent::start(&[]);
         let said = refusal(&agent.pipe);
-        assert!(said.contains(": somebody already does; end it, "), "{said}");
+        assert!(said.contains(": another process already does; end it, "), "{said}");
         agent.runner().run_with(crate::common::metadata(), |_, _| Ok(())).unwrap();
     });
 }
 
 #[cfg(unix)]
 #[test]
-fn a_socket_that_nobody_listens_on_is_replaced_and_removed_at_the_end() {
+fn stale_socket_is_replaced_and_removed_at_the_end() {
     watched(|| {
         let place = Place::new();
         drop(std::os::unix::net::UnixListener::bind(&place.path).unwrap());
@@ -44,23 +44,36 @@ fn a_socket_that_nobody_listens_on_is_replaced_and_removed_at_the_end() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_socket_is_left_alone() {
+fn another_listeners_socket_survives_the_agents_end() {
+    watched(|| {
+        let mut agent = DevAgent::start(&[]);
+        let path = agent.pipe.clone();
+        std::fs::remove_file(&path).unwrap();
+        let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        agent.stop();
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn file_that_is_not_a_socket_is_not_removed() {
     watched(|| {
         let place = Place::new();
         std::fs::write(&place.path, "precious").unwrap();
         let said = refusal(&place.path);
-        assert!(said.contains(": it is there and no socket; "), "{said}");
+        assert!(said.contains(": a file that is not a socket has this path; "), "{said}");
         assert_eq!(std::fs::read(&place.path).unwrap(), b"precious");
     });
 }
 
 #[test]
-fn a_path_that_can_be_no_pipe_is_said_with_what_to_do() {
+fn invalid_pipe_path_is_an_error_with_a_remedy() {
     watched(|| {
         let place = Place::new();
         if cfg!(unix) {
             let said = refusal(&place.path.with_file_name("none").join("plugin.sock"));
-            assert!(said.contains("; make its folder first, "), "{said}");
+            assert!(said.contains("; create its folder first, "), "{said}");
             refusal(&place.path.with_file_name("x".repeat(200)));
         } else {
             refusal(Path::new(r"\\server\pipe\x"));

@@ -1,4 +1,4 @@
-//! What is shown of events and sessions.
+//! How the dev agent shows events and sessions.
 
 use std::sync::Barrier;
 use std::thread;
@@ -20,7 +20,11 @@ fn events_are_shown_for_people_and_plain_in_a_pipe() {
         let event = agent.event();
         assert!(event.ends_with(r#" #1 acme.x {"a":1,"b":["c"]}"#), "{event}");
         assert_eq!(agent.note("hello"), "#1 hello from Test plugin 1.2.3, id test-plugin");
-        assert!(agent.note("goodbye").starts_with("#1 said goodbye; 1 event, 0 heartbeats, "));
+        assert!(
+            agent
+                .note("goodbye")
+                .starts_with("#1 the plugin sent goodbye; 1 event, 0 heartbeats, ")
+        );
         let (events, notes) = agent.stop();
         assert_eq!(events, [""; 0]);
         if cfg!(unix) {

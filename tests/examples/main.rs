@@ -1,10 +1,11 @@
-//! The examples, as processes, run as their users would.
+//! The examples, as processes, run as a user runs them.
 
 mod callback;
 #[path = "../common/mod.rs"]
 mod common;
 mod event_log;
 mod execd;
+mod host;
 mod poll;
 mod quickstart;
 mod service;
@@ -13,15 +14,15 @@ mod tick;
 mod tokio;
 mod tune;
 
-use common::process::{PATIENCE, Plugin};
+use common::process::{PROCESS_LIMIT, Plugin};
 #[cfg(unix)]
 use wedr_plugin_sdk::testing::SessionEnd;
 use wedr_plugin_sdk::testing::{Event, RecordedSession, TestAgent};
 
-/// Waits until its session has events as `wanted` says, and returns them all.
+/// Waits until `wanted` is true of the session's events, and returns all events.
 fn events(agent: &TestAgent, mut wanted: impl FnMut(&[&Event]) -> bool) -> Vec<Event> {
     let has_come = |session: &RecordedSession| wanted(&session.events().collect::<Vec<_>>());
-    let come = agent.wait_until(PATIENCE, sessions_are(has_come));
+    let come = agent.wait_until(PROCESS_LIMIT, sessions_are(has_come));
     let sessions = agent.sessions();
     let events: Vec<_> = sessions.iter().flat_map(RecordedSession::events).cloned().collect();
     assert!(come, "it does not come after the last of {}: {:?}", events.len(), events.last());
@@ -34,20 +35,21 @@ fn sessions_are(
     move |sessions| sessions.first().is_some_and(&mut wanted)
 }
 
-/// Its supervisor ends it, and it ends well. Where a test cannot send Ctrl+C, the agent goes.
+/// Ends the example as a supervisor does, and checks that it ends in order. Where a test cannot send Ctrl+C,
+/// the agent closes the pipe.
 fn ends_in_order(plugin: Plugin, agent: &TestAgent) {
     #[cfg(unix)]
     {
         plugin.terminate();
         let (status, said) = plugin.ended();
         assert!(status.success(), "{said}");
-        assert_eq!(agent.ended_session(PATIENCE).unwrap().end, Some(SessionEnd::Goodbye));
+        assert_eq!(agent.ended_session(PROCESS_LIMIT).unwrap().end, Some(SessionEnd::Goodbye));
     }
     #[cfg(not(unix))]
     ends_with_the_agent(plugin, agent);
 }
 
-/// The agent goes, and it says so, and ends with a status for its supervisor to see.
+/// Closes the pipe, and checks that the example prints the loss and ends with a failure status.
 fn ends_with_the_agent(plugin: Plugin, agent: &TestAgent) {
     agent.disconnect();
     let (status, said) = plugin.ended();
@@ -55,7 +57,7 @@ fn ends_with_the_agent(plugin: Plugin, agent: &TestAgent) {
     assert!(said.contains("the pipe to the agent was lost"), "{said}");
 }
 
-/// It ends by itself, having said what is wrong and what to do about it.
+/// Checks that the example ends by itself, and prints what is wrong and what to do.
 fn fails(plugin: Plugin, code: i32, message: &str) {
     let (status, said) = plugin.ended();
     assert_eq!(status.code(), Some(code), "{said}");

@@ -12,14 +12,14 @@ use crate::{ends_in_order, ends_with_the_agent, events, fails};
 struct Scene {
     agent: TestAgent,
     plugin: Plugin,
-    /// Watched.
+    /// The folder that the plugin watches.
     folder: PathBuf,
-    /// Where files are made before they are put there, whole.
+    /// A folder where files are written before they are moved, complete, into the watched folder.
     beside: TempDir,
 }
 
 impl Scene {
-    /// There is one file in the folder before the plugin looks.
+    /// Starts the plugin with one file in the folder.
     fn new() -> Self {
         let beside = TempDir::new().unwrap();
         let folder = beside.path().join("watched");
@@ -28,7 +28,7 @@ impl Scene {
         let agent = TestAgent::start().unwrap();
         let plugin = Plugin::start("poll", &agent, [&folder]);
         let start = &events(&agent, |events| events.len() == 1)[0];
-        assert_eq!((start.kind.as_str(), &start.payload["files"]), ("folder.start", &1.into()));
+        assert_eq!((start.kind.as_str(), &start.payload["files"]), ("folder_start", &1.into()));
         Self { agent, plugin, folder, beside }
     }
 
@@ -38,9 +38,9 @@ impl Scene {
         fs::rename(made, self.folder.join(name)).unwrap();
     }
 
-    /// Waits until a look has begun after this call, and has ended.
+    /// Waits until a scan that began after this call has ended.
     fn wait_for_a_look(&self, marker: &str) {
-        // The first may be seen by a look that had begun before.
+        // A scan that began before may see the first file.
         for marker in [format!("{marker}-1"), format!("{marker}-2")] {
             self.put(&marker, 0);
             events(&self.agent, |events| events.iter().any(|event| name(event) == marker));
@@ -69,7 +69,7 @@ fn poll_reports_every_new_file_once() {
             [("new-1", 1), ("new-2", 2), ("new-3", 3), ("marker-1", 0), ("marker-2", 0)].into();
         assert_eq!(sizes.len(), seen.len() - 1, "each once: {seen:?}");
         assert!(sizes.iter().map(|(name, size)| (&**name, size.as_i64().unwrap())).eq(expected));
-        assert!(seen[1..].iter().all(|event| event.kind == "folder.new_file"));
+        assert!(seen[1..].iter().all(|event| event.kind == "folder_new_file"));
         ends_in_order(scene.plugin, &scene.agent);
     });
 }
@@ -95,10 +95,26 @@ fn poll_ends_with_its_folder() {
     });
 }
 
+/// The agent launches plugins without arguments.
 #[test]
-fn poll_without_a_folder_says_how_to_use_it() {
+fn poll_takes_its_folder_from_the_environment() {
+    watched(|| {
+        let folder = TempDir::new().unwrap();
+        let agent = TestAgent::start().unwrap();
+        let mut command = Plugin::command("poll", &agent);
+        let plugin = Plugin::spawn(command.env("POLL_FOLDER", folder.path()));
+        let start = &events(&agent, |events| events.len() == 1)[0];
+        assert_eq!(start.payload["folder"], *folder.path().to_string_lossy());
+        ends_with_the_agent(plugin, &agent);
+    });
+}
+
+#[test]
+fn poll_without_a_folder_prints_its_usage() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
-        fails(Plugin::start::<&str>("poll", &agent, []), 2, "usage: poll FOLDER");
+        let usage = "usage: poll FOLDER, or set POLL_FOLDER";
+        fails(Plugin::start::<&str>("poll", &agent, []), 2, usage);
+        fails(Plugin::start("poll", &agent, ["one", "two"]), 2, usage);
     });
 }

@@ -1,4 +1,4 @@
-//! The examples that a service manager starts: their exit statuses, and the unit that goes by them.
+//! The examples that a service manager starts: their exit statuses, and the systemd unit that uses them.
 
 use std::fs;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::{ends_in_order, ends_with_the_agent, events, fails};
 
 const UNIT: &str = "examples/systemd/acme-tick.service";
 
-/// What the unit says under this key.
+/// The value of this key in the unit.
 fn unit(key: &str) -> String {
     let text = fs::read_to_string(UNIT).unwrap();
     let mut values = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -22,11 +22,12 @@ fn unit(key: &str) -> String {
 }
 
 #[test]
-fn systemd_does_not_start_again_what_cannot_be_helped() {
+fn systemd_does_not_restart_after_a_permanent_error() {
     watched(|| {
         let prevented = unit("RestartPreventExitStatus").parse().unwrap();
-        let agent = TestAgent::with(Script::new().reject("revoked")).unwrap();
-        fails(Plugin::spawn(&mut Plugin::command("systemd", &agent)), prevented, "was revoked");
+        let reason = "signature_invalid";
+        let agent = TestAgent::with(Script::new().reject(reason)).unwrap();
+        fails(Plugin::spawn(&mut Plugin::command("systemd", &agent)), prevented, reason);
         let without =
             Plugin::spawn(Plugin::command("systemd", &agent).env_remove("WEDR_PLUGIN_ID"));
         fails(without, prevented, "no plugin id: ");
@@ -34,12 +35,14 @@ fn systemd_does_not_start_again_what_cannot_be_helped() {
 }
 
 #[test]
-fn systemd_starts_again_what_may_be_helped() {
+fn systemd_restarts_after_other_errors() {
     watched(|| {
         assert_eq!(unit("Restart"), "on-failure");
         assert_ne!(unit("RestartPreventExitStatus"), "1");
-        let agent = TestAgent::with(Script::new().reject("too_many_sessions")).unwrap();
-        fails(Plugin::spawn(&mut Plugin::command("systemd", &agent)), 1, "as many plugin sessions");
+        for reason in ["too_many_sessions", "revoked"] {
+            let agent = TestAgent::with(Script::new().reject(reason)).unwrap();
+            fails(Plugin::spawn(&mut Plugin::command("systemd", &agent)), 1, reason);
+        }
         let agent = TestAgent::start().unwrap();
         let plugin = Plugin::spawn(&mut Plugin::command("systemd", &agent));
         events(&agent, |events| events.len() == 1);
@@ -48,7 +51,7 @@ fn systemd_starts_again_what_may_be_helped() {
 }
 
 #[test]
-fn systemd_stops_it_in_order() {
+fn systemd_stops_the_plugin_in_order() {
     watched(|| {
         assert_eq!(unit("KillSignal"), "SIGTERM");
         let agent = TestAgent::start().unwrap();
@@ -61,14 +64,14 @@ fn systemd_stops_it_in_order() {
 #[test]
 fn systemd_allows_more_time_than_the_drain_takes() {
     let stop = Duration::from_secs(unit("TimeoutStopSec").parse().unwrap());
-    // The builder shows its settings.
+    // The Debug text of the runner has its settings.
     let runner = format!("{:?}", Runner::new());
     let drain = runner.split("drain_timeout: ").nth(1).unwrap();
     let drain = drain.split('s').next().unwrap().parse().unwrap();
     assert!(stop > Duration::from_secs(drain) + Duration::from_millis(250));
 }
 
-/// As a service it was tried by hand: docs/windows.md.
+/// As a service it was only tested by hand: docs/windows.md.
 #[cfg(windows)]
 #[test]
 fn windows_service_started_by_hand_is_a_console_program() {
@@ -77,12 +80,16 @@ fn windows_service_started_by_hand_is_a_console_program() {
         let plugin = Plugin::spawn(&mut Plugin::command("windows_service", &agent));
         events(&agent, |events| events.len() == 1);
         ends_with_the_agent(plugin, &agent);
-        let agent = TestAgent::with(Script::new().reject("revoked")).unwrap();
-        fails(Plugin::spawn(&mut Plugin::command("windows_service", &agent)), 2, "was revoked");
+        // A reject that an administrator cannot remove while the plugin is unchanged, and a reject that an
+        // administrator can remove.
+        for (reason, code) in [("signature_invalid", 2), ("revoked", 1)] {
+            let agent = TestAgent::with(Script::new().reject(reason)).unwrap();
+            fails(Plugin::spawn(&mut Plugin::command("windows_service", &agent)), code, reason);
+        }
     });
 }
 
-/// Where systemd is installed; it need not run.
+/// Needs the tools of systemd; systemd itself need not run.
 #[cfg(target_os = "linux")]
 #[test]
 fn systemd_finds_nothing_wrong_with_the_unit() {

@@ -27,7 +27,7 @@ fn tick_ends_in_order() {
 }
 
 #[test]
-fn tick_without_an_id_says_what_to_do() {
+fn tick_without_an_id_prints_the_remedy() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let plugin = Plugin::spawn(Plugin::command("tick", &agent).env_remove("WEDR_PLUGIN_ID"));

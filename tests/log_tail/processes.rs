@@ -1,4 +1,4 @@
-//! The process that writes the log, from outside. It is killed when its test fails.
+//! The process that writes the log, from the side of the test. It is killed if the test fails.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
@@ -12,12 +12,12 @@ use crate::writer::{DONE, FILE};
 pub(crate) struct Writer {
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
-    // Dropped last: without commands it ends by itself.
+    // Dropped last: the process ends when it gets no more commands.
     _process: Process,
 }
 
 impl Writer {
-    /// Starts it; the file is there once it has done something.
+    /// Starts the process. It creates the file with its first command.
     pub(crate) fn start(file: &Path) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command.env(FILE, file).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -29,7 +29,7 @@ impl Writer {
         }
     }
 
-    /// Has it do these, and returns when they are done.
+    /// Sends commands, and returns when the process has executed them.
     pub(crate) fn does(&mut self, commands: &[&str]) {
         for command in commands {
             writeln!(self.commands, "{command}").unwrap();

@@ -1,14 +1,14 @@
-//! The process that writes the log. It does what each line of its standard input says, and then
-//! says so on its standard output.
+//! The process that writes the log. It executes the command on each line of its standard input, and prints an
+//! answer on its standard output.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The environment variable that makes this binary the writer of the file it names.
+/// The environment variable that makes this binary the writer. Its value is the path of the log.
 pub(crate) const FILE: &str = "LOG_TAIL_TEST_FILE";
-/// What it answers.
+/// The answer.
 pub(crate) const DONE: &str = "done";
 
 /// The line with this number.
@@ -37,6 +37,8 @@ pub(crate) fn serve(path: PathBuf) -> ExitCode {
             "shift" => writer.shift(0),
             "open" => writer.file = open(&writer.path),
             "storm" => writer.storm(argument.parse().unwrap()),
+            "plain" => writer.file = open_plain(&writer.path),
+            "skip" => writer.file.seek_relative(argument.parse().unwrap()).unwrap(),
             "truncate" => writer.file.set_len(0).unwrap(),
             "copytruncate" => writer.copy_and_truncate(),
             unknown => panic!("no such command: {unknown}"),
@@ -51,7 +53,7 @@ struct Writer {
     file: File,
     /// The number of the next line.
     next: usize,
-    /// What is still to be written of a line that was begun.
+    /// The rest of an incomplete line.
     rest: Vec<u8>,
     dice: u64,
 }
@@ -60,9 +62,16 @@ fn open(path: &Path) -> File {
     File::options().append(true).create(true).open(path).unwrap()
 }
 
+/// Writes at its own offset, without `O_APPEND`, as some programs do.
+fn open_plain(path: &Path) -> File {
+    let mut file = File::options().write(true).create(true).truncate(false).open(path).unwrap();
+    file.seek(SeekFrom::End(0)).unwrap();
+    file
+}
+
 impl Writer {
-    /// Ends the line that was begun, and writes so many more, in pieces that heed neither lines
-    /// nor characters.
+    /// Completes the incomplete line, and writes so many more lines, in pieces that end anywhere in a line or
+    /// a character.
     fn lines(&mut self, count: usize) {
         let mut bytes = std::mem::take(&mut self.rest);
         for _ in 0..count {
@@ -80,7 +89,7 @@ impl Writer {
         }
     }
 
-    /// Begins a line, and stops in the middle of a character.
+    /// Writes the beginning of a line, up to the middle of a character.
     fn half_a_line(&mut self) {
         let mut bytes = self.next_line();
         let crab = bytes.iter().rposition(|byte| *byte == "🦀".as_bytes()[0]).unwrap();
@@ -99,7 +108,7 @@ impl Writer {
         self.file.write_all(&bytes).unwrap();
     }
 
-    /// Gives every file from this age on the name of the next age, and goes on writing to its own.
+    /// Renames every file from this age on to the name of the next age, and still writes to the same file.
     fn shift(&self, from: usize) {
         let ages = (from..).take_while(|age| rotated(&self.path, *age).exists());
         for age in ages.collect::<Vec<_>>().into_iter().rev() {
@@ -107,8 +116,8 @@ impl Writer {
         }
     }
 
-    /// Rotates so many times as quickly as it can; each file gets a line under its name, and one
-    /// afterwards.
+    /// Rotates so many times, as fast as possible. Each file gets one line under its name and one after its
+    /// rename.
     fn storm(&mut self, count: usize) {
         for _ in 0..count {
             self.lines(1);

@@ -1,4 +1,4 @@
-//! Both ends of the pipe as bare bytes, for what `testing` has no words for.
+//! Both ends of the pipe on the level of bytes, for behaviour that `testing` does not offer.
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
 
 #[cfg(windows)]
@@ -18,32 +18,34 @@ use serde_json::Value;
 use tempfile::TempDir;
 use wedr_plugin_sdk::{AgentTrust, Runner};
 
-/// The body of an answer that opens a session.
+use crate::common::LIMIT;
+
+/// The content of an answer that opens a session.
 pub const ACK: &str = r#"{"type":"hello_ack","session_id":"raw","server_version":"raw","max_payload_bytes":1048576,"heartbeat_sec":30}"#;
 
-/// `body` with its length before it.
+/// The frame of `body`: its length, and `body`.
 pub fn frame(body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let length = u32::try_from(body.len()).expect("a body that a length can tell");
     [&length.to_le_bytes(), body].concat()
 }
 
-/// The body of a whole frame, decoded.
+/// The content of a whole frame, parsed.
 pub fn message(frame: &[u8]) -> Value {
     serde_json::from_slice(&frame[4..]).expect("the plugin writes JSON")
 }
 
-/// An agent that does nothing of its own accord.
+/// An agent that does only what the test calls.
 pub struct RawAgent {
     listener: Listener,
     path: PathBuf,
-    /// Where its socket lies, if that was not the test's choice; removed at the end.
+    /// The folder of its socket, if the test did not choose the path. It is removed at the end.
     #[cfg(unix)]
     _folder: Option<TempDir>,
 }
 
 impl RawAgent {
-    /// One in a folder of its own.
+    /// An agent whose socket is in a folder of its own.
     #[cfg(unix)]
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder for the socket");
@@ -51,7 +53,7 @@ impl RawAgent {
         Self { _folder: Some(folder), ..agent }
     }
 
-    /// One with a name that no other has.
+    /// An agent whose pipe has a unique name.
     #[cfg(windows)]
     pub fn start() -> Self {
         use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,20 +62,20 @@ impl RawAgent {
         Self::at(format!(r"\\.\pipe\wedr-raw-{}-{count}", std::process::id()).into())
     }
 
-    /// One whose pipe belongs to `owner`, as security descriptors name it.
+    /// An agent whose pipe belongs to `owner`, in the notation of security descriptors.
     #[cfg(windows)]
     pub fn owned_by(owner: &str) -> io::Result<Self> {
         let path = PathBuf::from(format!(r"\\.\pipe\wedr-raw-{}-{owner}", std::process::id()));
         Ok(Self { listener: Listener::bind_owned(&path, owner)?, path })
     }
 
-    /// One at `path`.
+    /// An agent at `path`.
     #[cfg(windows)]
     pub fn at(path: PathBuf) -> Self {
         Self { listener: Listener::bind(&path).expect("a pipe"), path }
     }
 
-    /// One at `path`, whose folder is made if need be.
+    /// An agent at `path`. Creates the folder if it does not exist.
     #[cfg(unix)]
     pub fn at(path: PathBuf) -> Self {
         let folder = path.parent().expect("a path in a folder");
@@ -89,19 +91,21 @@ impl RawAgent {
         &self.listener
     }
 
+    /// A runner for this agent, otherwise as `common::runner` makes it.
     pub fn runner(&self) -> Runner {
         let runner = Runner::new().pipe_path(&self.path).install_signal_handler(false);
-        // Under Wine 8 its pipe has no owner.
+        let runner = runner.drain_timeout(LIMIT);
+        // Under Wine 8 this pipe has no owner.
         if cfg!(windows) { runner.trusted_agent(AgentTrust::Any) } else { runner }
     }
 
-    /// The next connection, however long it takes.
+    /// Waits for the next connection, without a limit.
     pub fn accept(&self) -> RawPipe {
         RawPipe { stream: self.listener.accept().expect("a connection").0, at_a_time: usize::MAX }
     }
 
-    /// Whether anybody has connected and was not accepted yet; on Windows, and is still there.
-    /// Never waits.
+    /// Whether a client has connected and was not accepted yet. On Windows it must also be still connected.
+    /// Never blocks.
     pub fn was_connected_to(&self) -> bool {
         self.listener.set_nonblocking(true).expect("a live socket");
         let connected = self.listener.accept().is_ok();
@@ -110,7 +114,7 @@ impl RawAgent {
     }
 }
 
-/// One end of a connection: the agent's if accepted, the plugin's if connected.
+/// One end of a connection: the agent's if it was accepted, the plugin's if it was connected.
 pub struct RawPipe {
     stream: Stream,
     at_a_time: usize,
@@ -122,20 +126,20 @@ impl RawPipe {
         let connected = Stream::connect(path);
         #[cfg(windows)]
         let connected = Stream::connect_by_path(path);
-        Self { stream: connected.expect("somebody listens"), at_a_time: usize::MAX }
+        Self { stream: connected.expect("an agent listens"), at_a_time: usize::MAX }
     }
 
-    /// Has it read at most so many bytes with one call from now on.
+    /// Limits the bytes that one call reads from now on.
     pub fn read_at_a_time(&mut self, bytes: usize) {
         self.at_a_time = bytes;
     }
 
-    /// Writes all of `bytes`; fails if the other end is gone.
+    /// Writes all of `bytes`. Fails if the other end has closed.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// The next whole frame, length included; `None` if the other end closed first.
+    /// The next whole frame with its length; `None` if the other end closed first.
     pub fn next_frame(&mut self) -> Option<Vec<u8>> {
         let mut prefix = [0; 4];
         self.fill(&mut prefix)?;
@@ -145,18 +149,19 @@ impl RawPipe {
         Some(frame)
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) -> Option<()> {
+    /// Reads exactly so many bytes; `None` if the other end closed first.
+    pub fn fill(&mut self, bytes: &mut [u8]) -> Option<()> {
         bytes.chunks_mut(self.at_a_time).try_for_each(|some| self.stream.read_exact(some)).ok()
     }
 
-    /// Reads hello and acknowledges it; returns hello.
+    /// Reads hello, acknowledges it, and returns it.
     pub fn shake_hands(&mut self) -> Vec<u8> {
         let hello = self.next_frame().expect("hello");
         self.send(&frame(ACK)).expect("the plugin reads its answer");
         hello
     }
 
-    /// The frames up to goodbye, goodbye included, or as far as they come.
+    /// The frames up to goodbye, with goodbye, or up to the end of the stream.
     pub fn rest_of_session(&mut self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         while let Some(frame) = self.next_frame() {
@@ -169,23 +174,23 @@ impl RawPipe {
         frames
     }
 
-    /// Behaves: acknowledges hello and reads until goodbye. Returns hello and what followed; the
-    /// caller closes.
+    /// Behaves as an agent should: acknowledges hello and reads until goodbye. Returns hello and the frames
+    /// after it. The caller closes.
     pub fn serve(&mut self) -> Vec<Vec<u8>> {
         let mut frames = vec![self.shake_hands()];
         frames.append(&mut self.rest_of_session());
         frames
     }
 
-    /// Everything until the other end closes.
+    /// Reads everything until the other end closes.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        // A reset after the last byte is an end too.
+        // A reset after the last byte is also an end.
         let _ = self.stream.read_to_end(&mut bytes);
         bytes
     }
 
-    /// Shuts one direction of the connection, or both, and keeps it open.
+    /// Shuts down one direction of the connection, or both, without closing it.
     #[cfg(unix)]
     pub fn shut_down(&self, how: Shutdown) {
         self.stream.shutdown(how).expect("a live connection");

@@ -1,4 +1,4 @@
-//! A named pipe's server end, with what `tests/raw` uses of a Unix listener.
+//! The server end of a named pipe, with the methods of a Unix listener that `tests/raw` uses.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ impl Listener {
         Self::with(path, Some(SecurityDescriptor::deserialize(&descriptor)?))
     }
 
-    /// With buffers like the agent's.
+    /// Its buffers are as large as the agent's.
     fn with(path: &Path, descriptor: Option<SecurityDescriptor>) -> io::Result<Self> {
         PipeListenerOptions::new()
             .path(path)
@@ -34,7 +34,7 @@ impl Listener {
             .map(Self)
     }
 
-    /// The next connection. One that is dropped is closed once the plugin has read everything.
+    /// The next connection. When it is dropped, it is closed after the plugin has read everything.
     pub fn accept(&self) -> io::Result<(Stream, ())> {
         Ok((self.0.accept()?, ()))
     }

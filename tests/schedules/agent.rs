@@ -1,4 +1,4 @@
-//! The agents: in this process, or in a child that can be stopped and killed.
+//! The agents: in this process, or in a child process that can be stopped and killed.
 
 use std::path::PathBuf;
 
@@ -13,11 +13,11 @@ pub(crate) enum Agent {
     Child(child::Child),
 }
 
-/// What an agent saw of the session.
+/// What an agent received.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) messages: Vec<PluginMessage>,
-    /// None if the session was not recorded to its end.
+    /// `None` if the recording does not contain the end.
     pub(crate) end: Option<End>,
 }
 
@@ -40,14 +40,14 @@ impl From<&SessionEnd> for End {
     }
 }
 
-/// Whether the session is over, as far as what it says goes.
+/// Whether this recording contains the end of the session.
 fn is_over(session: &RecordedSession) -> bool {
     let last = session.received.last();
     session.end.is_some() || last.is_some_and(|last| last.message == PluginMessage::Goodbye)
 }
 
 fn end(session: &RecordedSession) -> Option<End> {
-    // An agent that stays after goodbye has not ended it.
+    // An agent that stays after goodbye has not closed the session.
     session.end.as_ref().map(End::from).or_else(|| is_over(session).then_some(End::Goodbye))
 }
 
@@ -80,8 +80,8 @@ impl Agent {
         }
     }
 
-    /// Lets it read what there is, now that the plugin has closed; `had_session` says whether
-    /// the plugin had a session.
+    /// Lets the agent read the rest, after the plugin has closed the pipe. `had_session` says whether the
+    /// plugin had a session.
     pub(crate) fn seen(self, had_session: bool) -> Seen {
         match self {
             Self::Here(agent) => {
@@ -107,18 +107,18 @@ pub(crate) mod child {
     use std::process::{Command, Stdio};
     use std::thread::{self, JoinHandle};
 
-    use nix::sys::signal::{Signal, kill};
-    use nix::unistd::Pid;
+    use nix::sys::signal::Signal;
     use wedr_plugin_sdk::testing::{PluginMessage, TestAgent};
 
     use super::{End, Seen, end, is_over};
     use crate::common::LIMIT;
+    use crate::common::process::Process;
     use crate::plan::{Act, Plan};
 
-    /// The environment variable with the seed of the plan whose agent the process is.
+    /// The environment variable with the seed of the plan. The process is the agent of this plan.
     pub(crate) const SEED: &str = "WEDR_TEST_AGENT_SEED";
 
-    /// The child's `main`: it says its path, then every message as it comes, then the end.
+    /// The child's `main`. It prints its path, then each message when it arrives, then the end.
     pub(crate) fn play(seed: &str) {
         let plan = Plan::draw(seed.parse().unwrap());
         let agent = TestAgent::with(plan.script()).unwrap();
@@ -127,7 +127,7 @@ pub(crate) mod child {
         let mut over = None;
         while over.is_none() {
             let mut news = Vec::new();
-            // Less often than the parent waits for it, which is when the parent is gone.
+            // This wait ends without a result only if the parent has ended.
             let any = agent.wait_until(LIMIT, |all| {
                 let Some(session) = all.first() else { return false };
                 for received in &session.received[said..] {
@@ -138,30 +138,27 @@ pub(crate) mod child {
                 over = is_over(session).then(|| end(session));
                 !news.is_empty() || over.is_some()
             });
-            assert!(any, "nobody speaks to the agent any more");
+            assert!(any, "no plugin is connected to the agent any more");
             let mut out = std::io::stdout().lock();
             out.write_all(&news).and_then(|()| out.flush()).expect("the parent listens");
         }
         println!("{:?}", over.flatten().unwrap());
-        // The parent closes it once it has heard all.
+        // The parent closes standard input when it has read everything.
         let _ = std::io::stdin().lock().read_line(&mut String::new());
     }
 
     pub(crate) struct Child {
-        process: std::process::Child,
+        process: Process,
         path: PathBuf,
         hears: Option<JoinHandle<Seen>>,
     }
 
     impl Child {
         pub(crate) fn start(seed: u64) -> Self {
-            let mut process = Command::new(std::env::current_exe().unwrap())
-                .env(SEED, seed.to_string())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut output = BufReader::new(process.stdout.take().unwrap());
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.env(SEED, seed.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut process = Process::start(&mut command);
+            let mut output = BufReader::new(process.0.stdout.take().unwrap());
             let mut path = String::new();
             output.read_line(&mut path).unwrap();
             let hears = thread::spawn(move || hear(output));
@@ -179,9 +176,8 @@ pub(crate) mod child {
                 Act::Kill => Signal::SIGKILL,
                 _ => return,
             };
-            // It may have ended, and is not waited for before all is over.
-            let id = i32::try_from(self.process.id()).unwrap();
-            kill(Pid::from_raw(id), signal).unwrap();
+            // The child may have ended; it is reaped at the very end.
+            self.process.send(signal);
         }
 
         pub(crate) fn seen(mut self, had_session: bool) -> Seen {
@@ -195,14 +191,13 @@ pub(crate) mod child {
 
     impl Drop for Child {
         fn drop(&mut self) {
-            let _ = self.process.kill();
-            let _ = self.process.wait();
+            self.process.kill();
             let _ = std::fs::remove_file(&self.path);
             let _ = self.path.parent().map(std::fs::remove_dir);
         }
     }
 
-    /// What the child says until it ends. A line that it was killed in is not counted.
+    /// What the child prints until it ends. An incomplete last line, of a child that was killed, is ignored.
     fn hear(mut output: impl BufRead) -> Seen {
         let mut seen = Seen::default();
         let mut line = String::new();

@@ -1,4 +1,4 @@
-//! What a session goes through, drawn from its seed.
+//! What happens in a session, derived from its seed.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use fastrand::Rng;
 use wedr_plugin_sdk::Overflow;
 use wedr_plugin_sdk::testing::Script;
 
-/// One session's schedule. How its threads interleave is the machine's part.
+/// The schedule of one session. It does not decide how the threads interleave.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Plan {
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) drain_timeout: Duration,
     pub(crate) max_body: usize,
-    /// The agent stops reading after so many events, until it is told to resume.
+    /// The agent stops reading after so many events, until the test resumes it.
     pub(crate) stop_reading_after: Option<usize>,
     /// The agent closes after so many events.
     pub(crate) close_after: Option<usize>,
@@ -25,42 +25,46 @@ pub(crate) struct Plan {
     pub(crate) stays_after_goodbye: bool,
     /// How many bytes the agent sends after its acknowledgement.
     pub(crate) sent_after_ack: usize,
-    /// The agent is a process of its own, which can be stopped and killed.
+    /// The agent is a child process, which can be stopped and killed.
     #[cfg_attr(not(unix), allow(dead_code, reason = "it is never so there"))]
     pub(crate) in_child: bool,
     pub(crate) body: Body,
-    /// For each producer, how many things it does; each draws them from a seed of its own.
+    /// How many steps each producer makes. Each derives its steps from a seed of its own.
     pub(crate) producers: Vec<usize>,
-    /// How many of a thousand things that a producer does are flushes.
+    /// How many of a thousand steps report lost events.
+    pub(crate) loss_reports: u32,
+    /// The writer sends events that report losses.
+    pub(crate) sends_loss_reports: bool,
+    /// How many of a thousand steps are flushes.
     pub(crate) flushes: u32,
-    /// Of an event's text, in bytes.
+    /// The longest text of an event, in bytes.
     pub(crate) longest: usize,
-    /// What befalls the session from outside, each so long after the one before. At last it is
-    /// shut down, if it still runs.
+    /// What happens to the session from outside, each so long after the one before. The last act is the
+    /// shutdown, if the session still runs.
     pub(crate) acts: Vec<(Duration, Act)>,
 }
 
-/// What the plugin's body does once it has started the producers.
+/// What the plugin's body does after it has started the producers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Body {
     ReturnsAtOnce,
     WaitsForProducers,
     WaitsForShutdown,
     Sleeps(Duration),
-    /// Is a producer itself.
+    /// The body is a producer itself.
     Produces,
     FailsAfter(Duration),
-    /// Unwinds, and emits from a destructor on the way.
+    /// The body panics, and emits from a destructor while it unwinds.
     PanicsAfter(Duration),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// By a handle.
+    /// By a `ShutdownHandle`.
     Shutdown,
-    /// The agent reads on.
+    /// The agent reads again.
     Resume,
-    /// The agent closes without reading on.
+    /// The agent closes without reading more.
     Disconnect,
     /// SIGSTOP and SIGCONT, to an agent in a child.
     Stop,
@@ -77,15 +81,16 @@ impl Plan {
         let most_things = one_of(rng, &[3, 100, 1_000, 5_000]);
         Self {
             seed,
-            capacity: if rng.bool() { 8192 } else { up_to(rng, 8192) },
-            queued_bytes: one_of(rng, &[64 << 20, 64 << 20, 100_000, 2_000, 1]),
+            // From 4096 on there are several lanes.
+            capacity: if rng.bool() { one_of(rng, &[4096, 8192]) } else { up_to(rng, 16_384) },
+            queued_bytes: one_of(rng, &[64 << 20, 64 << 20, 100_000, 20_000, 2_000, 1]),
             overflow: one_of(rng, &[Overflow::Block, Overflow::Refuse]),
             linger: one_of(rng, &[0, 0, 50, 1_000, 1_000, 20_000].map(Duration::from_micros)),
             heartbeat: one_of(rng, &[None, Some(1), Some(5), Some(30_000)])
                 .map(Duration::from_millis),
             drain_timeout: one_of(rng, &[0, 5, 40, 200, 200, 1_000].map(Duration::from_millis)),
             max_body: one_of(rng, &[1 << 20, 1 << 20, 4096]),
-            // One in a child is stopped by a signal instead.
+            // An agent in a child is stopped by a signal instead.
             stop_reading_after: (!in_child && rng.bool()).then(|| up_to(rng, 256) - 1),
             close_after: one_in(rng, 6).then(|| rng.usize(0..400)),
             read_slowly: one_in(rng, 6).then(|| one_of(rng, &[1 << 20, 4 << 20, 32 << 20])),
@@ -94,13 +99,16 @@ impl Plan {
             in_child,
             body: body(rng),
             producers: (0..producers).map(|_| rng.usize(1..=most_things)).collect(),
+            loss_reports: one_of(rng, &[0, 0, 2, 50]),
+            sends_loss_reports: rng.bool(),
             flushes: one_of(rng, &[0, 2, 50]),
-            longest: one_of(rng, &[150, 3_000, 3_000, 60_000, 1_000_000]),
+            // Shorter and longer than an inline event.
+            longest: one_of(rng, &[150, 400, 3_000, 3_000, 60_000, 1_000_000]),
             acts: acts(rng, in_child),
         }
     }
 
-    /// How the agent behaves.
+    /// The script of the agent.
     pub(crate) fn script(&self) -> Script {
         let mut script = Script::new().max_payload_bytes(self.max_body as u64);
         if let Some(events) = self.stop_reading_after {
@@ -118,7 +126,7 @@ impl Plan {
         script.send_after_ack(vec![b'x'; self.sent_after_ack])
     }
 
-    /// Whether the agent may leave a session that is not over.
+    /// Whether the agent may close a session before its end.
     pub(crate) fn agent_may_leave(&self) -> bool {
         let leaves = |(_, act): &(_, Act)| matches!(act, Act::Disconnect | Act::Kill);
         self.close_after.is_some() || self.acts.iter().any(leaves)
@@ -157,7 +165,7 @@ fn acts(rng: &mut Rng, in_child: bool) -> Vec<(Duration, Act)> {
     let rest = one_of(rng, &[5, 50, 200].map(Duration::from_millis));
     acts.push((part_of(rng, rest), Act::Shutdown));
     if rng.bool() {
-        // Into the drain.
+        // During the drain.
         let goes_on = if in_child { Act::Continue } else { Act::Resume };
         acts.push((part_of(rng, Duration::from_millis(20)), goes_on));
     }

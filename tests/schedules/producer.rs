@@ -1,4 +1,4 @@
-//! A thread that emits, and keeps its own accounts.
+//! A thread that emits, and counts the results.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -11,10 +11,12 @@ use wedr_plugin_sdk::{Error, EventSink, Overflow, Result};
 
 use crate::plan::{Plan, one_of, part_of, up_to};
 
-/// The kind of every event.
+/// The kind of every event of a producer.
 pub(crate) const KIND: &str = "test.schedule";
+/// The kind of the events that report losses.
+pub(crate) const LOST: &str = "test.lost";
 
-/// How often a producer makes sure that a closed session stays closed.
+/// How often a producer emits again after the session has closed.
 const AGAIN: u32 = 3;
 
 #[derive(Serialize)]
@@ -33,17 +35,21 @@ enum How {
     AtMost(Duration),
 }
 
-/// What became of the events of one thread, by their numbers.
+/// The results of one thread.
 #[derive(Debug, Default)]
-pub(crate) struct Account {
+pub(crate) struct Results {
     pub(crate) accepted: Vec<u64>,
-    /// Refused by the overflow policy.
+    /// Events that the overflow policy refused.
     pub(crate) refused: u64,
-    /// The first that the session was closed to. It was perhaps taken all the same.
+    /// The first event whose `emit` returned that the session is closed. The writer may have taken it.
     pub(crate) closed: Option<Closed>,
-    /// Found no room, as their own patience had it; or would not have been accepted ever.
-    pub(crate) turned_away: u64,
+    /// Events that found no room in their own time limit, and invalid events.
+    pub(crate) not_queued: u64,
     pub(crate) flushes: u64,
+    /// Events that were reported as lost, before and after the session closed.
+    pub(crate) lost: u64,
+    /// Events that were reported as lost before a later event was accepted, so before the session closed.
+    pub(crate) surely_lost: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +67,7 @@ pub(crate) struct Producer<'a> {
     accepted: &'a AtomicU64,
     id: usize,
     next: u64,
-    account: Account,
+    results: Results,
     rng: Rng,
 }
 
@@ -73,28 +79,29 @@ impl<'a> Producer<'a> {
         id: usize,
     ) -> Self {
         let rng = Rng::with_seed(plan.seed ^ (id as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        Self { plan, sink: sink.clone(), accepted, id, next: 0, account: Account::default(), rng }
+        Self { plan, sink: sink.clone(), accepted, id, next: 0, results: Results::default(), rng }
     }
 
-    /// Does so many things, fewer if the session closes.
-    pub(crate) fn produce(mut self, things: usize) -> Account {
+    /// Makes so many steps; fewer if the session closes.
+    pub(crate) fn produce(mut self, things: usize) -> Results {
         let mut again = AGAIN;
         for _ in 0..things {
             match self.rng.u32(0..1000) {
                 n if n < self.plan.flushes => self.flush(),
+                n if n < self.plan.flushes + self.plan.loss_reports => self.report_lost(),
                 0..970 => self.emit(),
                 970..980 => self.emit_what_is_refused(),
                 980..990 => thread::yield_now(),
                 _ => thread::sleep(part_of(&mut self.rng, Duration::from_millis(1))),
             }
-            if self.account.closed.is_some() {
+            if self.results.closed.is_some() {
                 if again == 0 {
                     break;
                 }
                 again -= 1;
             }
         }
-        self.account
+        self.results
     }
 
     pub(crate) fn emit(&mut self) {
@@ -114,36 +121,37 @@ impl<'a> Producer<'a> {
     }
 
     fn enter(&mut self, n: u64, how: How, called: Instant, length: usize, result: Result<()>) {
-        let account = &mut self.account;
-        let was_closed = account.closed.is_some();
+        let results = &mut self.results;
+        let was_closed = results.closed.is_some();
         match result {
             Err(e) if is_closed(&e) => {
                 let returned = Instant::now();
-                account.closed.get_or_insert(Closed { n, called, returned });
+                results.closed.get_or_insert(Closed { n, called, returned });
                 return;
             }
             Ok(()) => {
-                account.accepted.push(n);
+                results.accepted.push(n);
+                results.surely_lost = results.lost;
                 self.accepted.fetch_add(1, Ordering::SeqCst);
             }
             Err(Error::QueueFull) if how == How::Policy => {
-                // Unwinding must not wait either.
+                // An unwinding thread must not block.
                 let may = self.plan.overflow == Overflow::Refuse || thread::panicking();
                 assert!(may, "a full queue refused an event that could wait");
-                account.refused += 1;
+                results.refused += 1;
             }
-            Err(Error::QueueFull) => account.turned_away += 1,
+            Err(Error::QueueFull) => results.not_queued += 1,
             Err(Error::PayloadTooLarge { size, max }) => {
                 assert!(size > max && max == self.plan.max_body, "{size} bytes over {max}");
                 assert!(size > length && size < length + 300, "{size} bytes for {length}");
-                account.turned_away += 1;
+                results.not_queued += 1;
             }
             Err(other) => panic!("{other}"),
         }
         assert!(!was_closed, "event {n} was looked at after the session had closed");
     }
 
-    /// `Ok` means that what had been accepted by then, of whomever, is sent.
+    /// If `flush` returns `Ok`, all events of all threads that were accepted before are sent.
     fn flush(&mut self) {
         let before = self.accepted.load(Ordering::SeqCst);
         let timeout = one_of(&mut self.rng, &[0, 1, 5, 10_000].map(Duration::from_millis));
@@ -151,7 +159,7 @@ impl<'a> Producer<'a> {
             Ok(()) => {
                 let sent = self.sink.stats().sent;
                 assert!(sent >= before, "flushed: {before} were accepted before, {sent} are sent");
-                self.account.flushes += 1;
+                self.results.flushes += 1;
             }
             Err(Error::FlushTimeout(after)) => assert_eq!(after, timeout),
             Err(Error::Undelivered { count }) => assert!(count > 0, "nothing is undelivered"),
@@ -159,17 +167,27 @@ impl<'a> Producer<'a> {
         }
     }
 
+    fn report_lost(&mut self) {
+        let count = self.rng.u64(..3);
+        self.sink.report_lost(count);
+        self.results.lost += count;
+    }
+
     fn emit_what_is_refused(&mut self) {
         let deep = (0..200).fold(Value::Null, |inner, _| json!([inner]));
         match self.sink.emit(KIND, deep) {
-            Err(Error::PayloadTooDeep { .. }) => self.account.turned_away += 1,
+            Err(Error::PayloadTooDeep { .. }) => self.results.not_queued += 1,
             Err(e) if is_closed(&e) => {}
+            // A full queue refuses an event before it checks the payload.
+            Err(Error::QueueFull) if self.plan.overflow == Overflow::Refuse => {
+                self.results.refused += 1;
+            }
             other => panic!("nested 200 deep: {other:?}"),
         }
     }
 
-    pub(crate) fn account(self) -> Account {
-        self.account
+    pub(crate) fn results(self) -> Results {
+        self.results
     }
 }
 

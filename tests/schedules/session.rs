@@ -1,11 +1,10 @@
-//! Runs one schedule, and keeps what its accounts are made of.
+//! Runs one schedule, and keeps all results for the checks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, Scope, ScopedJoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use wedr_plugin_sdk::{
@@ -14,42 +13,30 @@ use wedr_plugin_sdk::{
 
 use crate::agent::{Agent, Seen};
 use crate::common::metadata;
+use crate::common::time::Moment;
 use crate::plan::{Act, Body, Plan};
-use crate::producer::{Account, Producer, is_closed};
+use crate::producer::{LOST, Producer, Results, is_closed};
 
-/// What a body panics with.
+/// The panic of the body.
 pub(crate) const PANIC: &str = "the body's own panic";
 
-/// Everything that is known of a session that is over.
+/// All results of a session.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// What `run` returned, or the panic that left it.
+    /// The result of `run`, or the panic that it resumed.
     pub(crate) result: std::result::Result<Result<()>, String>,
-    /// None if there was no session.
+    /// `None` if there was no session.
     pub(crate) report: Option<SessionReport>,
-    /// What a sink that was kept says afterwards.
+    /// The counters after the session, from a clone of the sink.
     pub(crate) stats: Option<Stats>,
-    pub(crate) accounts: Vec<Account>,
+    pub(crate) results: Vec<Results>,
     pub(crate) seen: Seen,
     pub(crate) times: Times,
 }
 
-/// When what happened, and how long threads had to wait for a processor until then.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    pub(crate) at: Instant,
-    pub(crate) starved: Duration,
-}
-
-impl Moment {
-    fn now() -> Self {
-        Self { at: Instant::now(), starved: starved() }
-    }
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Times {
-    /// A handle had asked for the shutdown.
+    /// A handle has requested the shutdown.
     pub(crate) asked: Option<Moment>,
     pub(crate) agent_killed: Option<Moment>,
     pub(crate) body_returned: Option<Moment>,
@@ -77,19 +64,20 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         .heartbeat(plan.heartbeat)
         .drain_timeout(plan.drain_timeout)
         .on_close(move |report| send.send(report.clone()).unwrap());
+    let runner = if plan.sends_loss_reports { runner.loss_reports(LOST) } else { runner };
     let stage = Stage {
         plan,
         accepted: AtomicU64::new(0),
         times: Mutex::default(),
         kept: Mutex::new(None),
     };
-    let (result, accounts) = thread::scope(|scope| {
+    let (result, results) = thread::scope(|scope| {
         let (over, until_over) = mpsc::channel::<()>();
         let handle = runner.shutdown_handle();
         let (agent, stage) = (&agent, &stage);
         let acting = scope.spawn(move || act(stage, agent, &handle, &until_over));
         let mut producers = Vec::new();
-        let mut own = Account::default();
+        let mut own = Results::default();
         let body = |sink: &EventSink, ctx: &SessionContext| {
             stage.body(sink, ctx, scope, &mut producers, &mut own)
         };
@@ -100,17 +88,17 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         let joined = producers
             .into_iter()
             .map(|producer| producer.join().unwrap_or_else(|p| resume_unwind(p)));
-        let accounts: Vec<_> = joined.chain([own]).collect();
-        (result.map_err(panic_text), accounts)
+        let results: Vec<_> = joined.chain([own]).collect();
+        (result.map_err(panic_text), results)
     });
     let report = reports.try_recv().ok();
     let stats = stage.kept.into_inner().map(|sink| closed_for_good(&sink));
     let times = stage.times.into_inner();
     let seen = agent.seen(report.is_some());
-    Outcome { result, report, stats, accounts, seen, times }
+    Outcome { result, report, stats, results, seen, times }
 }
 
-/// Lets the schedule's acts happen until the session is over.
+/// Performs the acts of the schedule until the session has ended.
 fn act(stage: &Stage<'_>, agent: &Agent, handle: &ShutdownHandle, until_over: &Receiver<()>) {
     for (pause, act) in &stage.plan.acts {
         if until_over.recv_timeout(*pause) != Err(RecvTimeoutError::Timeout) {
@@ -135,7 +123,7 @@ fn act(stage: &Stage<'_>, agent: &Agent, handle: &ShutdownHandle, until_over: &R
 }
 
 /// Emits while its thread unwinds.
-struct EmitsOnDrop<'a, 'b>(Option<Producer<'a>>, &'b mut Account);
+struct EmitsOnDrop<'a, 'b>(Option<Producer<'a>>, &'b mut Results);
 
 impl Drop for EmitsOnDrop<'_, '_> {
     fn drop(&mut self) {
@@ -143,7 +131,7 @@ impl Drop for EmitsOnDrop<'_, '_> {
         for _ in 0..5 {
             producer.emit();
         }
-        *self.1 = producer.account();
+        *self.1 = producer.results();
     }
 }
 
@@ -153,8 +141,8 @@ impl Stage<'_> {
         sink: &EventSink,
         ctx: &SessionContext,
         scope: &'scope Scope<'scope, '_>,
-        producers: &mut Vec<ScopedJoinHandle<'scope, Account>>,
-        own: &mut Account,
+        producers: &mut Vec<ScopedJoinHandle<'scope, Results>>,
+        own: &mut Results,
     ) -> Result<()> {
         *self.kept.lock() = Some(sink.clone());
         for (id, things) in self.plan.producers.iter().enumerate() {
@@ -190,7 +178,7 @@ impl Stage<'_> {
                 ctx.sleep(time);
                 let _guard = EmitsOnDrop(Some(last), own);
                 self.times.lock().body_returned = Some(Moment::now());
-                // Not reported on standard error, as a `panic!` would be.
+                // Unlike `panic!`, this prints nothing to standard error.
                 resume_unwind(Box::new(PANIC));
             }
         };
@@ -199,7 +187,7 @@ impl Stage<'_> {
     }
 }
 
-/// What the sink says once the session is over: always the same.
+/// The counters of the sink after the session: always the same.
 fn closed_for_good(sink: &EventSink) -> Stats {
     let stats = sink.stats();
     let late = sink.event("test.late").emit(&()).expect_err("the session is over");
@@ -214,34 +202,3 @@ fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
-
-/// For how long in all a thread of this process that was to run did not get a processor: by so
-/// much may a deadline be missed on a busy machine.
-fn starved() -> Duration {
-    static WITNESS: OnceLock<&'static Mutex<Witness>> = OnceLock::new();
-    let witness = WITNESS.get_or_init(|| {
-        let due = Instant::now() + NAP;
-        let witness: &_ = Box::leak(Box::new(Mutex::new(Witness { due, starved: Duration::ZERO })));
-        thread::spawn(move || {
-            loop {
-                thread::sleep(NAP);
-                let mut witness = witness.lock();
-                let late = witness.due.elapsed();
-                witness.starved += late;
-                witness.due = Instant::now() + NAP;
-            }
-        });
-        witness
-    });
-    let witness = witness.lock();
-    // The nap that has not ended counts as well: all threads may have stood still.
-    witness.starved + witness.due.elapsed()
-}
-
-/// A thread that naps, and sees how much later it wakes than it should.
-struct Witness {
-    due: Instant,
-    starved: Duration,
-}
-
-const NAP: Duration = Duration::from_millis(2);

@@ -1,4 +1,4 @@
-//! Which schedules are run, and what is told of them.
+//! Which schedules are run, and what is printed about them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -13,39 +13,42 @@ use wedr_plugin_sdk::{CloseCause, Error};
 use crate::common::watched;
 use crate::plan::Plan;
 use crate::session::Outcome;
-use crate::{accounts, session};
+use crate::{checks, session};
 
 const RUN_FOR: &str = "WEDR_SCHEDULES_FOR";
 const ONE_SEED: &str = "WEDR_SCHEDULE";
-/// How many sessions there are at a time.
+/// How many sessions run at a time.
 const AT_ONCE: usize = 2;
-/// How many schedules each trial has.
+/// How many schedules each trial runs.
 const COUNT: u64 = 150;
-/// After how many schedules to say how far it is.
+/// After so many schedules the trial prints its progress.
 const TELL_EVERY: u64 = 1000;
 
 pub(crate) fn run() -> ExitCode {
     let arguments = Arguments::from_args();
     let one: Option<u64> = std::env::var(ONE_SEED).ok().map(|seed| seed.parse().expect("a seed"));
-    let time = std::env::var(RUN_FOR).ok().map(|time| humantime::parse_duration(&time).unwrap());
+    let time = std::env::var(RUN_FOR).ok().map(|time| {
+        let time: jiff::SignedDuration = time.parse().expect("a time such as 10m");
+        time.unsigned_abs()
+    });
     let trial = |name: &str, seeds: Seeds| Trial::test(name, move || schedules(seeds));
     let trials = match (one, time) {
         (None, None) => vec![
-            trial("accounts_hold_whatever_fixed_seeds_do", Seeds::count(0)),
-            trial("accounts_hold_whatever_new_seeds_do", Seeds::count(new_base())),
+            trial("counts_are_exact_with_fixed_seeds", Seeds::count(0)),
+            trial("counts_are_exact_with_new_seeds", Seeds::count(new_base())),
         ],
         (None, Some(time)) => {
-            vec![trial("accounts_hold_for_long", Seeds::of_time(new_base(), time))]
+            vec![trial("counts_are_exact_for_a_given_time", Seeds::of_time(new_base(), time))]
         }
         (Some(seed), time) => {
             let again = Seeds { same: true, ..Seeds::of_time(seed, time.unwrap_or_default()) };
-            vec![trial("accounts_hold_in_one_schedule", again)]
+            vec![trial("counts_are_exact_in_one_schedule", again)]
         }
     };
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// So that nobody gets the seeds of another run, and all of a run's are known by one.
+/// The first seed of this run. Each run has another, and all seeds of a run follow from it.
 fn new_base() -> u64 {
     fastrand::u64(..1 << 48) << 16
 }
@@ -64,7 +67,7 @@ impl Seeds {
         Self { base, same: false, count: COUNT, time: Duration::MAX }
     }
 
-    /// One at least.
+    /// At least one.
     fn of_time(base: u64, time: Duration) -> Self {
         Self { base, same: false, count: u64::MAX, time }
     }
@@ -102,16 +105,16 @@ fn schedules(seeds: Seeds) -> Result<(), Failed> {
     });
     let tally = tally.into_inner();
     println!("{tally:?} in {:.0?}", start.elapsed());
-    if tally.violated { Err("the accounts of a schedule do not hold".into()) } else { Ok(()) }
+    if tally.violated { Err("the checks of a schedule failed".into()) } else { Ok(()) }
 }
 
-/// Runs and checks one; `None` if something does not hold.
+/// Runs and checks a schedule; `None` if a check fails.
 fn schedule(seed: u64) -> Option<(Outcome, Duration)> {
     let plan = Plan::draw(seed);
     let drawn = plan.clone();
     let check = move || {
         let outcome = session::run(&plan);
-        let late = accounts::check(&plan, &outcome);
+        let late = checks::check(&plan, &outcome);
         (outcome, late)
     };
     let held = catch_unwind(AssertUnwindSafe(|| watched(check)));
@@ -121,7 +124,7 @@ fn schedule(seed: u64) -> Option<(Outcome, Duration)> {
     held.ok()
 }
 
-/// What the schedules came to.
+/// The sums of all schedules.
 #[derive(Debug, Default)]
 struct Tally {
     schedules: u64,
@@ -135,10 +138,11 @@ struct Tally {
     sent: u64,
     undelivered: u64,
     refused: u64,
-    turned_away: u64,
+    lost_events: u64,
+    not_queued: u64,
     flushes: u64,
     heartbeats: u64,
-    /// The most that `run` was later than its drain deadline.
+    /// The largest delay of `run` after its drain deadline.
     latest: Duration,
     violated: bool,
 }
@@ -150,10 +154,10 @@ impl Tally {
         self.killed += u64::from(outcome.times.agent_killed.is_some());
         self.panicked += u64::from(outcome.result.is_err());
         self.out_of_time += u64::from(matches!(outcome.result, Ok(Err(Error::Undelivered { .. }))));
-        for account in &outcome.accounts {
-            self.accepted += account.accepted.len() as u64;
-            self.turned_away += account.turned_away;
-            self.flushes += account.flushes;
+        for results in &outcome.results {
+            self.accepted += results.accepted.len() as u64;
+            self.not_queued += results.not_queued;
+            self.flushes += results.flushes;
         }
         let Some(report) = &outcome.report else {
             self.without_session += 1;
@@ -164,6 +168,7 @@ impl Tally {
         self.sent += report.stats.sent;
         self.undelivered += report.stats.undelivered;
         self.refused += report.stats.refused;
+        self.lost_events += report.stats.lost;
         self.heartbeats += report.stats.heartbeats;
     }
 }

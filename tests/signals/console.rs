@@ -1,5 +1,5 @@
-//! How Ctrl+C gets to a plugin process: it has a console of its own, which it shares with a
-//! process that presses it, as the agent shares its own with the plugins that it launched.
+//! How Ctrl+C gets to a plugin process on Windows: the plugin has a console of its own. A second process in
+//! this console presses Ctrl+C.
 
 use std::io::Write;
 use std::os::windows::process::CommandExt;
@@ -14,18 +14,18 @@ use wedr_plugin_sdk::testing::press_ctrl_c;
 pub(crate) struct Signal;
 
 pub(crate) const INTERRUPT: Signal = Signal;
-/// There is nothing else to send, but what ends a process at once.
+/// Windows has no other signal that does not end a process at once.
 pub(crate) const TERMINATE: Signal = Signal;
 
-/// Set in the process that presses.
+/// Set in the process that presses Ctrl+C.
 const PRESSES: &str = "WEDR_TEST_PRESSES";
-/// A console that nobody sees.
+/// A console without a window.
 const CREATE_NO_WINDOW: u32 = 0x0800_0000;
-/// What a process ends with that does not handle Ctrl+C.
+/// The exit status of a process that does not handle Ctrl+C.
 const STATUS_CONTROL_C_EXIT: u32 = 0xc000_013a;
 
-/// This binary, to be started in a role, with a process beside it that presses Ctrl+C. They have
-/// the same output, and end with the same status.
+/// A command for this binary in a role, with a second process that presses Ctrl+C. Both have the same output
+/// and end with the same status.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(PRESSES, "").creation_flags(CREATE_NO_WINDOW).stdin(Stdio::piped());
@@ -37,23 +37,23 @@ pub(crate) fn send(process: &mut Child, _: Signal) {
 }
 
 pub(crate) fn died_of(status: ExitStatus, _: Signal) -> bool {
-    // Wine 8 ends it with 0; that it did not end in order shows at the agent's end.
+    // Under Wine 8 the status is 0. The agent sees that the plugin did not end in order.
     [STATUS_CONTROL_C_EXIT.cast_signed(), 0].map(Some).contains(&status.code())
 }
 
-/// Does nothing to a process that has been waited for.
+/// Has no effect on a process that was reaped.
 pub(crate) fn end(process: &mut Child) {
-    // It ends the plugin when its input ends; `wait` closes it.
+    // The process ends the plugin when its input ends; `wait` closes the input.
     let _ = process.wait();
 }
 
-/// Presses Ctrl+C for every line of its input, until the plugin beside it has ended. Returns at
-/// once in any other process.
+/// Presses Ctrl+C for each line of its input, until the plugin has ended. In any other process it returns at
+/// once.
 pub(crate) fn press_if_told_to() {
     if std::env::var_os(PRESSES).is_none() {
         return;
     }
-    // Its own presses reach it too.
+    // This process gets its own Ctrl+C too.
     ctrlc::set_handler(|| {}).unwrap();
     let this = std::env::current_exe().unwrap();
     let mut plugin = Command::new(this).env_remove(PRESSES).stdin(Stdio::null()).spawn().unwrap();

@@ -1,5 +1,5 @@
-//! The plugin processes: what each does in its role. What they say on standard output, a line
-//! each, is for the test that started them.
+//! The plugin processes, and what each does in its role. They print lines on standard output for the test
+//! that started them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,18 +13,14 @@ use wedr_plugin_sdk::{
     CloseCause, Error, EventSink, Result, Runner, SessionContext, SessionReport,
 };
 
-use crate::common::{LIMIT, metadata, watched};
+use crate::common::{LIMIT, fill, metadata, watched};
 
 /// The environment variable with the role's name.
 pub(crate) const ROLE: &str = "WEDR_TEST_ROLE";
 /// The environment variable with the agent's path.
 pub(crate) const AGENT: &str = "WEDR_TEST_AGENT";
 
-/// After which a full queue has come to rest: a writer that has something to do waits less for a
-/// processor, also on a loaded machine.
-const MOVES_NO_MORE: Duration = Duration::from_secs(1);
-
-/// The plugin process' `main`.
+/// The `main` of the plugin's process.
 pub(crate) fn play(role: &str) -> ExitCode {
     let session = match role {
         "streams" => streams,
@@ -32,13 +28,21 @@ pub(crate) fn play(role: &str) -> ExitCode {
         "fills_the_queue" => fills_the_queue,
         "does_not_return" => does_not_return,
         "does_not_return_from_on_close" => does_not_return_from_on_close,
+        "hangs_in_on_close_after_the_drain" => hangs_in_on_close_after_the_drain,
+        "waits_after_its_session" => waits_after_its_session,
+        #[cfg(unix)]
+        "starts_with_signals_blocked" => {
+            // Before any other thread starts, because threads inherit the mask.
+            SigSet::all().thread_block().unwrap();
+            streams
+        }
         "has_two_sessions_at_once" => has_two_sessions_at_once,
         "has_one_session_after_another" => has_one_session_after_another,
         "outlives_its_session" => outlives_its_session,
         "leaves_signals_alone" => leaves_signals_alone,
         #[cfg(unix)]
         "waits_for_signals_itself" => {
-            // Before there is any other thread: they inherit it.
+            // Before any other thread starts, because threads inherit the mask.
             SigSet::all().thread_block().unwrap();
             waits_for_signals_itself
         }
@@ -59,7 +63,7 @@ fn runner() -> Runner {
     Runner::new().pipe_path(PathBuf::from(std::env::var_os(AGENT).unwrap()))
 }
 
-/// Emits until the session takes no more, and says how many events it accepted.
+/// Emits until the session is closed, and prints how many events the session accepted.
 fn stream(sink: &EventSink, ctx: &SessionContext) -> Result<()> {
     for accepted in 0.. {
         if let Err(refused) = sink.emit("test.stream", json!(accepted)) {
@@ -84,20 +88,10 @@ fn has_no_session() -> Result<()> {
         .run_with(metadata(), |_, _| unreachable!("the body must not run"))
 }
 
-/// Needs an agent that is stalled.
+/// Needs a stalled agent.
 fn fills_the_queue() -> Result<()> {
     runner().channel_capacity(8).drain_timeout(2 * LIMIT).run_with(metadata(), |sink, ctx| {
-        let payload = "x".repeat(4096);
-        let mut accepted = 0;
-        let full = loop {
-            let event = sink.event("test.fill");
-            match event.emit_timeout(&payload, MOVES_NO_MORE) {
-                Ok(()) => accepted += 1,
-                Err(full) => break full,
-            }
-        };
-        assert!(matches!(full, Error::QueueFull), "{full}");
-        println!("{accepted}");
+        println!("{}", fill(sink));
         ctx.wait_for_shutdown();
         println!("shutting down");
         Ok(())
@@ -127,6 +121,33 @@ fn does_not_return_from_on_close() -> Result<()> {
         ctx.wait_for_shutdown();
         Ok(())
     })
+}
+
+/// Needs a stalled agent.
+fn hangs_in_on_close_after_the_drain() -> Result<()> {
+    let hang = |_: &SessionReport| {
+        println!("closed");
+        loop {
+            thread::park();
+        }
+    };
+    let runner = runner().channel_capacity(8).drain_timeout(2 * LIMIT).on_close(hang);
+    runner.run_with(metadata(), |sink, ctx| {
+        fill(sink);
+        println!("full");
+        ctx.wait_for_shutdown();
+        println!("shutting down");
+        Ok(())
+    })
+}
+
+/// The session ends by itself, and the handlers stay installed.
+fn waits_after_its_session() -> Result<()> {
+    runner().run_with(metadata(), |_, _| Ok(()))?;
+    println!("session over");
+    loop {
+        thread::park();
+    }
 }
 
 fn has_two_sessions_at_once() -> Result<()> {

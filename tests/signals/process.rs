@@ -1,4 +1,4 @@
-//! How a signal gets to a plugin process: it is sent to it.
+//! How a signal gets to a plugin process on Unix.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
@@ -11,7 +11,7 @@ pub(crate) use nix::sys::signal::Signal;
 pub(crate) const INTERRUPT: Signal = Signal::SIGINT;
 pub(crate) const TERMINATE: Signal = Signal::SIGTERM;
 
-/// This binary, to be started in a role.
+/// A command for this binary in a role.
 pub(crate) fn program() -> Command {
     Command::new(std::env::current_exe().unwrap())
 }
@@ -25,7 +25,7 @@ pub(crate) fn died_of(status: ExitStatus, signal: Signal) -> bool {
     status.signal() == Some(signal as i32)
 }
 
-/// Does nothing to a process that has been waited for.
+/// Has no effect on a process that was reaped.
 pub(crate) fn end(process: &mut Child) {
     let _ = process.kill();
     let _ = process.wait();

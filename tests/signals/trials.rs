@@ -1,4 +1,4 @@
-//! The tests: each starts a plugin process, sends it signals, and looks at how it ended.
+//! The tests: each starts a plugin process, sends signals to it, and checks how it ended.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
@@ -9,32 +9,32 @@ use std::time::Duration;
 use libtest_mimic::Arguments;
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
 
-use crate::common::process::Process;
+use crate::common::process::{PROCESS_LIMIT, Process};
 use crate::common::trials::trials;
 use crate::plugin::{AGENT, ROLE};
 use crate::process::{INTERRUPT, Signal, TERMINATE, died_of, end, program, send};
 
-/// How long to wait for a plugin: less than the watchdog does, which cannot end the process.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// What a process ended by a further signal returns.
+/// The exit status of a process that a further signal ended.
 const INTERRUPTED: i32 = 130;
 
 pub(crate) fn run() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // They mostly wait.
+    // Most of the time these tests wait.
     arguments.test_threads.get_or_insert(8);
     let trials = trials![
-        an_interrupt_ends_a_plugin_in_order,
-        a_signal_during_the_handshake_ends_it,
-        a_signal_reaches_every_session_of_the_process,
-        a_runner_that_starts_after_the_signal_sees_it_too,
+        interrupt_ends_a_plugin_in_order,
+        signal_during_the_handshake_ends_the_handshake,
+        signal_reaches_every_session_of_the_process,
+        signal_reaches_later_runners,
         two_signals_at_once_do_not_cut_the_drain_short,
-        a_further_signal_cuts_the_drain_short,
-        a_further_signal_ends_a_process_whose_body_does_not_return,
-        a_further_signal_ends_a_process_whose_on_close_does_not_return,
-        a_further_signal_ends_a_process_without_a_session,
-        a_host_with_a_handler_of_its_own_is_told_what_to_do,
-        a_signal_that_nobody_handles_kills,
+        further_signal_cuts_the_drain_short,
+        further_signal_ends_a_process_with_a_hanging_body,
+        further_signal_ends_a_process_with_a_hanging_on_close,
+        further_signal_ends_a_process_without_a_session,
+        further_signal_in_the_drain_ends_a_hanging_on_close,
+        first_signal_without_a_session_does_not_end_the_process,
+        existing_ctrlc_handler_is_an_error_with_a_remedy,
+        signal_without_a_handler_kills,
         #[cfg(unix)]
         sigterm_ends_a_plugin_in_order,
         #[cfg(unix)]
@@ -42,12 +42,14 @@ pub(crate) fn run() -> ExitCode {
         #[cfg(unix)]
         signals_ignored_on_entry_end_a_plugin_in_order,
         #[cfg(unix)]
-        a_host_that_waits_for_signals_itself_gets_them,
+        host_that_waits_for_signals_itself_gets_them,
+        #[cfg(unix)]
+        signals_blocked_on_entry_end_a_plugin_in_order,
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// A plugin process. It does not outlive its test.
+/// A plugin process, which is killed when the test ends.
 struct Plugin {
     process: Process,
     lines: Receiver<String>,
@@ -58,7 +60,7 @@ impl Plugin {
         Self::spawn(program(), role, agent)
     }
 
-    /// As `nohup` and a shell's `&` start it.
+    /// Starts it as `nohup` and a shell's `&` do.
     #[cfg(unix)]
     fn start_with_signals_ignored(role: &str, agent: &TestAgent) -> Self {
         let mut shell = Command::new("sh");
@@ -81,12 +83,12 @@ impl Plugin {
         send(&mut self.process.0, signal);
     }
 
-    /// The next line that it prints.
+    /// The next line that the plugin prints.
     fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("a line")
+        self.lines.recv_timeout(PROCESS_LIMIT).expect("a line")
     }
 
-    /// The time to do the wrong thing in.
+    /// A time in which a plugin with a defect would end.
     fn says_nothing(&self) {
         let said = self.lines.recv_timeout(Duration::from_millis(500));
         assert_eq!(said, Err(RecvTimeoutError::Timeout));
@@ -97,8 +99,8 @@ impl Plugin {
     }
 
     fn exit_status(&mut self) -> ExitStatus {
-        let over = self.lines.recv_timeout(PATIENCE);
-        // The end of its output is its own.
+        let over = self.lines.recv_timeout(PROCESS_LIMIT);
+        // Its standard output ends when it ends.
         assert_eq!(over, Err(RecvTimeoutError::Disconnected));
         self.process.0.wait().unwrap()
     }
@@ -114,7 +116,7 @@ impl Drop for Plugin {
     }
 }
 
-/// Starts a plugin that streams, in `sessions` sessions at once, and lets it.
+/// Starts a plugin that emits, in `sessions` sessions at the same time, and waits until it has emitted.
 fn streaming(role: &str, agent: &TestAgent, sessions: usize) -> Plugin {
     let plugin = Plugin::start(role, agent);
     assert_streaming(agent, sessions);
@@ -122,14 +124,14 @@ fn streaming(role: &str, agent: &TestAgent, sessions: usize) -> Plugin {
 }
 
 fn assert_streaming(agent: &TestAgent, sessions: usize) {
-    assert!(agent.wait_until(PATIENCE, |all| {
+    assert!(agent.wait_until(PROCESS_LIMIT, |all| {
         all.iter().filter(|s| s.events().count() >= 10).count() == sessions
     }));
 }
 
-/// The agent's sessions, all of which ended with goodbye and have lost no event.
+/// The agent's sessions. Checks that all ended with goodbye and without a lost event.
 fn ended_in_order(agent: &TestAgent) -> Vec<RecordedSession> {
-    assert!(agent.wait_until(PATIENCE, |all| all.iter().all(|s| s.end.is_some())));
+    assert!(agent.wait_until(PROCESS_LIMIT, |all| all.iter().all(|s| s.end.is_some())));
     let sessions = agent.sessions();
     for session in &sessions {
         assert_eq!(session.end, Some(SessionEnd::Goodbye));
@@ -138,7 +140,7 @@ fn ended_in_order(agent: &TestAgent) -> Vec<RecordedSession> {
     sessions
 }
 
-/// Asserts that everything was delivered that plugins `accepted` while they streamed.
+/// Asserts that the agent received all events that the sessions `accepted`.
 fn assert_delivered<const N: usize>(agent: &TestAgent, mut accepted: [usize; N]) {
     let sessions = ended_in_order(agent);
     let mut delivered: Vec<_> = sessions.iter().map(|s| s.events().count()).collect();
@@ -146,15 +148,15 @@ fn assert_delivered<const N: usize>(agent: &TestAgent, mut accepted: [usize; N])
     delivered.sort_unstable();
     assert_eq!(delivered.len(), N);
     for (delivered, accepted) in delivered.into_iter().zip(accepted) {
-        // An event refused at the instant of the shutdown may have reached the agent all the same.
+        // An event whose `emit` failed at the moment of the shutdown may have reached the agent.
         let promised = accepted..=accepted + 1;
         assert!(promised.contains(&delivered), "{delivered} of {accepted}");
     }
 }
 
-/// The first signal has been seen: lets pass the second after which another one is further.
+/// The plugin has got the first signal. Waits for the second after which another signal is a further one.
 fn wait_until_a_signal_is_further() {
-    // This second is what is tested, and nothing shows its end.
+    // A fixed time: the test is about this second.
     thread::sleep(Duration::from_secs(1));
 }
 
@@ -166,7 +168,7 @@ fn ends_in_order(mut plugin: Plugin, agent: &TestAgent, signal: Signal) {
     assert_delivered(agent, [accepted]);
 }
 
-fn an_interrupt_ends_a_plugin_in_order() {
+fn interrupt_ends_a_plugin_in_order() {
     let agent = TestAgent::start().unwrap();
     ends_in_order(Plugin::start("streams", &agent), &agent, INTERRUPT);
 }
@@ -192,15 +194,15 @@ fn signals_ignored_on_entry_end_a_plugin_in_order() {
     }
 }
 
-fn a_signal_during_the_handshake_ends_it() {
+fn signal_during_the_handshake_ends_the_handshake() {
     let agent = TestAgent::with(Script::new().never_answer()).unwrap();
     let mut plugin = Plugin::start("has_no_session", &agent);
-    assert!(agent.wait_until(PATIENCE, |all| all.iter().any(|s| s.hello.is_some())));
+    assert!(agent.wait_until(PROCESS_LIMIT, |all| all.iter().any(|s| s.hello.is_some())));
     plugin.send(TERMINATE);
     plugin.succeeds();
 }
 
-fn a_signal_reaches_every_session_of_the_process() {
+fn signal_reaches_every_session_of_the_process() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("has_two_sessions_at_once", &agent, 2);
     plugin.send(INTERRUPT);
@@ -209,7 +211,7 @@ fn a_signal_reaches_every_session_of_the_process() {
     assert_delivered(&agent, accepted);
 }
 
-fn a_runner_that_starts_after_the_signal_sees_it_too() {
+fn signal_reaches_later_runners() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("has_one_session_after_another", &agent, 1);
     plugin.send(INTERRUPT);
@@ -222,7 +224,7 @@ fn two_signals_at_once_do_not_cut_the_drain_short() {
     let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();
     let mut plugin = Plugin::start("fills_the_queue", &agent);
     let accepted = plugin.count();
-    // Of two of the same kind Unix may make one.
+    // Unix may merge two signals of the same kind.
     plugin.send(INTERRUPT);
     plugin.send(TERMINATE);
     assert_eq!(plugin.line(), "shutting down");
@@ -232,7 +234,7 @@ fn two_signals_at_once_do_not_cut_the_drain_short() {
     assert_eq!(ended_in_order(&agent)[0].events().count(), accepted);
 }
 
-fn a_further_signal_cuts_the_drain_short() {
+fn further_signal_cuts_the_drain_short() {
     let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();
     let mut plugin = Plugin::start("fills_the_queue", &agent);
     let accepted = plugin.count();
@@ -243,12 +245,12 @@ fn a_further_signal_cuts_the_drain_short() {
     assert_eq!(plugin.line(), "undelivered");
     assert_eq!(plugin.exit_status().code(), Some(1));
     agent.resume();
-    let session = agent.ended_session(PATIENCE).unwrap();
+    let session = agent.ended_session(PROCESS_LIMIT).unwrap();
     assert!(matches!(session.end, Some(SessionEnd::Disconnected { .. })));
     assert!(session.events().count() < accepted);
 }
 
-fn a_further_signal_ends_a_process_whose_body_does_not_return() {
+fn further_signal_ends_a_process_with_a_hanging_body() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = Plugin::start("does_not_return", &agent);
     assert_eq!(plugin.line(), "in session");
@@ -260,7 +262,7 @@ fn a_further_signal_ends_a_process_whose_body_does_not_return() {
     ended_in_order(&agent);
 }
 
-fn a_further_signal_ends_a_process_whose_on_close_does_not_return() {
+fn further_signal_ends_a_process_with_a_hanging_on_close() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = Plugin::start("does_not_return_from_on_close", &agent);
     assert_eq!(plugin.line(), "in session");
@@ -272,7 +274,7 @@ fn a_further_signal_ends_a_process_whose_on_close_does_not_return() {
     ended_in_order(&agent);
 }
 
-fn a_further_signal_ends_a_process_without_a_session() {
+fn further_signal_ends_a_process_without_a_session() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("outlives_its_session", &agent, 1);
     plugin.send(TERMINATE);
@@ -283,8 +285,40 @@ fn a_further_signal_ends_a_process_without_a_session() {
     assert_eq!(plugin.exit_status().code(), Some(INTERRUPTED));
 }
 
+fn further_signal_in_the_drain_ends_a_hanging_on_close() {
+    let agent = TestAgent::with(Script::new().stop_reading_after(0)).unwrap();
+    let mut plugin = Plugin::start("hangs_in_on_close_after_the_drain", &agent);
+    assert_eq!(plugin.line(), "full");
+    plugin.send(INTERRUPT);
+    assert_eq!(plugin.line(), "shutting down");
+    wait_until_a_signal_is_further();
+    plugin.send(INTERRUPT);
+    assert_eq!(plugin.line(), "closed");
+    assert_eq!(plugin.exit_status().code(), Some(INTERRUPTED));
+}
+
+fn first_signal_without_a_session_does_not_end_the_process() {
+    let agent = TestAgent::start().unwrap();
+    let mut plugin = Plugin::start("waits_after_its_session", &agent);
+    assert_eq!(plugin.line(), "session over");
+    plugin.send(INTERRUPT);
+    plugin.says_nothing();
+    wait_until_a_signal_is_further();
+    plugin.send(INTERRUPT);
+    assert_eq!(plugin.exit_status().code(), Some(INTERRUPTED));
+}
+
 #[cfg(unix)]
-fn a_host_that_waits_for_signals_itself_gets_them() {
+fn signals_blocked_on_entry_end_a_plugin_in_order() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let agent = TestAgent::start().unwrap();
+        let plugin = Plugin::start("starts_with_signals_blocked", &agent);
+        ends_in_order(plugin, &agent, signal);
+    }
+}
+
+#[cfg(unix)]
+fn host_that_waits_for_signals_itself_gets_them() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("waits_for_signals_itself", &agent, 1);
     plugin.send(TERMINATE);
@@ -294,7 +328,7 @@ fn a_host_that_waits_for_signals_itself_gets_them() {
     assert_delivered(&agent, [accepted]);
 }
 
-fn a_host_with_a_handler_of_its_own_is_told_what_to_do() {
+fn existing_ctrlc_handler_is_an_error_with_a_remedy() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("has_a_handler_of_its_own", &agent, 1);
     plugin.send(INTERRUPT);
@@ -304,12 +338,12 @@ fn a_host_with_a_handler_of_its_own_is_told_what_to_do() {
     assert_delivered(&agent, [accepted]);
 }
 
-fn a_signal_that_nobody_handles_kills() {
+fn signal_without_a_handler_kills() {
     let agent = TestAgent::start().unwrap();
     let mut plugin = streaming("leaves_signals_alone", &agent, 1);
     plugin.send(TERMINATE);
     let status = plugin.exit_status();
     assert!(died_of(status, TERMINATE), "{status}");
-    let session = agent.ended_session(PATIENCE).unwrap();
+    let session = agent.ended_session(PROCESS_LIMIT).unwrap();
     assert!(matches!(session.end, Some(SessionEnd::Disconnected { .. })));
 }

@@ -20,7 +20,7 @@ use windows_sys::Win32::System::Pipes::{
 
 use super::operation::Operation;
 use super::owner::OwnedByUser;
-use super::{BUFFER, Patience, Pipe, is};
+use super::{BUFFER, NextDeadline, Pipe, is};
 
 /// How many plugins the agent serves at once.
 const INSTANCES: u32 = 64;
@@ -33,7 +33,7 @@ pub(crate) fn temporary_path() -> io::Result<PathBuf> {
     Ok(format!(r"\\.\pipe\wedr-agent-{}-{count}", std::process::id()).into())
 }
 
-/// A pipe goes when its last handle does.
+/// A named pipe is removed when its last handle is closed.
 pub(crate) fn remove(_path: &Path) {}
 
 pub(crate) struct Listener {
@@ -55,8 +55,8 @@ impl Listener {
         Ok(Self { name, next: Some(next) })
     }
 
-    /// The next connection; `None` once `patience` ends.
-    pub(crate) fn accept(&mut self, patience: Patience<'_>) -> io::Result<Option<Pipe>> {
+    /// The next connection; `None` if `next_deadline` returns `None`.
+    pub(crate) fn accept(&mut self, next_deadline: NextDeadline<'_>) -> io::Result<Option<Pipe>> {
         let mut waiting = match self.next.take() {
             Some(waiting) => waiting,
             None => Waiting::new(&self.name, 0)?,
@@ -68,7 +68,7 @@ impl Listener {
                     Err(e) if is(&e, ERROR_OPERATION_ABORTED) => connect(&waiting.file)?,
                     other => other.map(|_| None)?,
                 };
-            } else if let Some(deadline) = patience() {
+            } else if let Some(deadline) = next_deadline() {
                 connecting.wait(deadline)?;
             } else {
                 self.next = Some(waiting);
@@ -101,7 +101,7 @@ impl Waiting {
         if handle == INVALID_HANDLE_VALUE {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the handle was just made, and nobody else has it.
+        // SAFETY: the handle was just made, and no other code has it.
         let file = Arc::new(unsafe { OwnedHandle::from_raw_handle(handle) });
         let connecting = connect(&file)?;
         Ok(Self { file, connecting })

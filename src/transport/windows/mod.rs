@@ -33,7 +33,7 @@ use windows_sys::Win32::Foundation::{
 use windows_sys::Win32::Storage::FileSystem::{FILE_FLAG_OVERLAPPED, SECURITY_IDENTIFICATION};
 use windows_sys::Win32::System::Pipes::WaitNamedPipeW;
 
-use super::{AgentTrust, Arrival, Closed, Patience, Read};
+use super::{AgentTrust, Arrival, Closed, NextDeadline, Read};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use operation::Operation;
@@ -49,16 +49,16 @@ pub(crate) const DEFAULT_PATH: &str = r"\\.\pipe\WazabiEDR_plugin";
 const PREFIX: &str = r"\\.\pipe\";
 /// The longest name of a pipe in UTF-16 units, its prefix included, as `CreateNamedPipe` has it.
 const PATH_MAX: usize = 256;
-/// What one write hands over at most, in bytes: the size of the agent's pipe buffers.
+/// The most bytes of one write: the size of the agent's pipe buffers.
 const BUFFER: usize = 64 << 10;
-/// How many reads stand at once, and how many bytes each takes. The agent's reject comes as two
-/// writes, and as many reads must stand by then.
+/// How many reads are posted at once, and how many bytes each takes. The agent sends a reject as two
+/// writes, and at least two reads must be posted before that.
 const READS: usize = 4;
 const READ: usize = 16 << 10;
-/// How many reads are thrown away at once: more than what stands and what the agent's buffer holds,
-/// so that its last words do not hide that it is gone. No more, since an agent that talks all the
-/// time must not hold the writer.
-const THROWN_AWAY: usize = 16;
+/// How many reads are discarded at once: more than the posted reads and the agent's buffer can hold, so
+/// that the check also finds a pipe closed after a last message. There is a limit, because an agent
+/// that sends all the time must not block the writer.
+const DISCARDED_READS: usize = 16;
 /// How long to wait at once for an instance of the pipe to come free.
 const BUSY_SLICE: Duration = Duration::from_millis(100);
 
@@ -85,42 +85,42 @@ pub(crate) fn check_path(path: &Path) -> Result<(), String> {
 
 pub(crate) struct Pipe {
     file: Arc<OwnedHandle>,
-    /// In the order they were posted, which is the order they complete in. They stand from before
-    /// hello is written: the agent disconnects right after a reject, and what no read has taken
-    /// by then is discarded. Later they complete as soon as the other end closes. Windows cancels
-    /// them when the thread that posted them ends: it must outlive the pipe.
-    reads: VecDeque<Standing>,
+    /// In the order in which they were posted and complete. They are posted before hello is written:
+    /// the agent disconnects right after a reject, and then Windows discards the bytes that no read has
+    /// taken. Later the reads complete as soon as the other end closes. Windows cancels them when the
+    /// thread that posted them ends, so that thread must outlive the pipe.
+    reads: VecDeque<PostedRead>,
     writing: Operation,
     arrival: Arrival,
 }
 
-struct Standing {
+struct PostedRead {
     operation: Operation,
     state: State,
 }
 
-/// What has become of a read.
+/// The state of a posted read.
 enum State {
     Pending,
-    /// Bytes of its buffer that nobody has asked for yet.
+    /// Bytes of its buffer that were not returned yet.
     Unread(Range<usize>),
     Closed,
 }
 
 impl Pipe {
-    pub(crate) fn connect(path: &Path, patience: Patience<'_>) -> io::Result<Self> {
+    pub(crate) fn connect(path: &Path, next_deadline: NextDeadline<'_>) -> io::Result<Self> {
         let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
         loop {
             let opened = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .custom_flags(FILE_FLAG_OVERLAPPED)
-                // Whoever has taken the agent's name may learn who the plugin is, not act as it.
+                // A process that squats on the agent's name may identify the plugin's user, but not impersonate it.
                 .security_qos_flags(SECURITY_IDENTIFICATION)
                 .open(path);
             match opened {
                 Ok(file) => return Self::new(Arc::new(file.into())),
-                Err(e) if is(&e, ERROR_PIPE_BUSY) => match patience() {
+                Err(e) if is(&e, ERROR_PIPE_BUSY) => match next_deadline() {
                     None => {
                         let busy = "every instance of the pipe stayed busy";
                         return Err(io::Error::new(io::ErrorKind::TimedOut, busy));
@@ -156,15 +156,22 @@ impl Pipe {
             AgentTrust::Any => Ok(()),
             AgentTrust::OwnerOrRoot => {
                 match owner::check(self.file.as_handle()) {
-                    // Gone already; it may have left a reject, and hello will not reach anybody.
+                    // The agent is gone. It may have left a reject, and no process will receive hello.
                     Err(Unchecked::Closed) | Ok(()) => Ok(()),
-                    Err(Unchecked::Untrusted(why)) => Err(Error::UntrustedAgent(why)),
+                    Err(Unchecked::Untrusted(why)) => Err(Error::UntrustedAgent(format!(
+                        "{why}; if that is your agent, have it run as SYSTEM, an administrator or \
+                         the plugin's user"
+                    ))),
                 }
             }
         }
     }
 
-    pub(crate) fn read(&mut self, into: &mut [u8], patience: Patience<'_>) -> io::Result<Read> {
+    pub(crate) fn read(
+        &mut self,
+        into: &mut [u8],
+        next_deadline: NextDeadline<'_>,
+    ) -> io::Result<Read> {
         loop {
             self.look()?;
             let first = &mut self.reads[0];
@@ -172,8 +179,8 @@ impl Pipe {
                 State::Closed => return Ok(Read::Closed),
                 State::Unread(range) if range.start == range.end => {
                     self.repost_first()?;
-                    // Whoever writes nothing over and over must not hold the plugin.
-                    if patience().is_none() {
+                    // A peer that keeps sending empty writes must not block the plugin.
+                    if next_deadline().is_none() {
                         return Ok(Read::NotYet);
                     }
                 }
@@ -186,7 +193,7 @@ impl Pipe {
                     }
                     return Ok(Read::Bytes(n));
                 }
-                State::Pending => match patience() {
+                State::Pending => match next_deadline() {
                     None => return Ok(Read::NotYet),
                     Some(deadline) => first.operation.wait(deadline)?,
                 },
@@ -198,7 +205,11 @@ impl Pipe {
         self.arrival = arrival;
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8], patience: Patience<'_>) -> io::Result<usize> {
+    pub(crate) fn write(
+        &mut self,
+        bytes: &[u8],
+        next_deadline: NextDeadline<'_>,
+    ) -> io::Result<usize> {
         self.writing.start_write(bytes)?;
         while !self.writing.is_done()? {
             let goes_on = match self.arrival {
@@ -207,25 +218,25 @@ impl Pipe {
                     self.look()?;
                     !matches!(self.reads[0].state, State::Unread(_))
                 }
-                Arrival::IsThrownAway => {
-                    self.throw_away_all()?;
+                Arrival::IsDiscarded => {
+                    self.discard_all()?;
                     true
                 }
             };
-            match patience() {
+            match next_deadline() {
                 Some(deadline) if goes_on => self.writing.wait(deadline)?,
-                // It may report 0 although some bytes were read at the other end: nothing may be
-                // written after it.
+                // The cancelled write may report 0 bytes although the other end has read some: write
+                // nothing after it.
                 _ => return self.writing.cancel().or(Ok(0)),
             }
         }
         self.writing.result()
     }
 
-    /// Makes room for what an agent says that does not read before it has said it all.
-    fn throw_away_all(&mut self) -> io::Result<()> {
-        for _ in 0..THROWN_AWAY {
-            self.throw_away()?;
+    /// Discards input from an agent that writes before it reads.
+    fn discard_all(&mut self) -> io::Result<()> {
+        for _ in 0..DISCARDED_READS {
+            self.discard()?;
             if !matches!(self.reads[0].state, State::Unread(_)) {
                 break;
             }
@@ -234,22 +245,22 @@ impl Pipe {
     }
 
     pub(crate) fn check_peer(&mut self) -> io::Result<()> {
-        self.throw_away_all()?;
+        self.discard_all()?;
         match self.reads[0].state {
             State::Closed => Err(io::Error::from_raw_os_error(ERROR_BROKEN_PIPE.cast_signed())),
             _ => Ok(()),
         }
     }
 
-    pub(crate) fn wait_closed(&mut self, patience: Patience<'_>) -> Closed {
+    pub(crate) fn wait_closed(&mut self, next_deadline: NextDeadline<'_>) -> Closed {
         loop {
-            match (self.throw_away(), &self.reads[0].state) {
+            match (self.discard(), &self.reads[0].state) {
                 (Ok(()), State::Closed) => return Closed::Orderly,
-                // Also after bytes patience is asked: an agent may never stop talking.
+                // Check the deadline also after bytes arrived: an agent may never stop sending.
                 (Ok(()), State::Unread(_) | State::Pending) => {}
                 (Err(_), _) => return Closed::Abruptly,
             }
-            match patience() {
+            match next_deadline() {
                 None => return Closed::NotYet,
                 Some(deadline) => {
                     if self.reads[0].operation.wait(deadline).is_err() {
@@ -260,8 +271,8 @@ impl Pipe {
         }
     }
 
-    /// Forgets what the first read has taken, if anything, and looks at the next.
-    fn throw_away(&mut self) -> io::Result<()> {
+    /// Discards the bytes of the first read, if it has any, and checks the next read.
+    fn discard(&mut self) -> io::Result<()> {
         self.look()?;
         if let State::Unread(_) = self.reads[0].state {
             self.repost_first()?;
@@ -270,11 +281,11 @@ impl Pipe {
         Ok(())
     }
 
-    /// Notes what has become of the first read, without waiting.
+    /// Updates the state of the first read, without waiting.
     fn look(&mut self) -> io::Result<()> {
         let first = &mut self.reads[0];
         if matches!(first.state, State::Pending) && first.operation.is_done()? {
-            // Somebody may have written nothing, which a pipe passes on as 0 bytes.
+            // A peer may have written nothing, which a pipe passes on as 0 bytes.
             first.state = match first.operation.result() {
                 Ok(n) => State::Unread(0..n),
                 Err(e) if says_closed(&e) => State::Closed,
@@ -301,7 +312,7 @@ impl Pipe {
             Err(e) if says_closed(&e) => (State::Closed, Ok(())),
             Err(e) => (State::Closed, Err(e)),
         };
-        self.reads.push_back(Standing { operation, state });
+        self.reads.push_back(PostedRead { operation, state });
         result
     }
 }

@@ -15,8 +15,8 @@ use windows_sys::Win32::System::Threading::{CreateEventW, INFINITE, WaitForSingl
 
 use crate::deadline::Deadline;
 
-/// Starts one operation at a time on `file`. Dropping it cancels what is pending, and waits for
-/// the kernel to let go.
+/// Starts one operation at a time on `file`. Dropping it cancels a pending operation and waits until the
+/// kernel no longer uses the memory.
 pub(super) struct Operation {
     file: Arc<OwnedHandle>,
     event: OwnedHandle,
@@ -27,7 +27,7 @@ pub(super) struct Operation {
     pending: bool,
 }
 
-/// What the kernel uses while an operation is pending: it must neither move nor go.
+/// The memory that the kernel uses while an operation is pending: it must not be moved or freed then.
 struct Shared {
     overlapped: OVERLAPPED,
     buffer: Box<[u8]>,
@@ -50,7 +50,7 @@ impl Operation {
         });
         Ok(Self {
             file,
-            // SAFETY: the event was just made, and nobody else has its handle.
+            // SAFETY: the event was just made, and no other code has its handle.
             event: unsafe { OwnedHandle::from_raw_handle(event) },
             shared: NonNull::from(Box::leak(shared)),
             pending: false,
@@ -106,11 +106,11 @@ impl Operation {
         if call(self.file.as_raw_handle(), buffer, overlapped) == FALSE {
             let error = io::Error::last_os_error();
             if error.raw_os_error() != Some(ERROR_IO_PENDING.cast_signed()) {
-                // It has not begun, so that there is nothing to wait for: no event would come.
+                // The operation has not started, so its event will not be set.
                 return Err(error);
             }
         }
-        // Also if it is complete already: its result is then taken the same way.
+        // An operation that is already complete counts as pending: its result is taken the same way.
         self.pending = true;
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Operation {
         };
         if success == FALSE {
             let error = io::Error::last_os_error();
-            // The operation's own error, unless the wait failed and the kernel is still at it.
+            // This is the operation's own error, unless the wait failed and the operation is still pending.
             self.pending = self.is_the_kernels();
             return Err(error);
         }
@@ -154,7 +154,7 @@ impl Operation {
         Ok(bytes as usize)
     }
 
-    /// Whether the kernel has not yet let go of the OVERLAPPED and the buffer.
+    /// Whether the kernel still uses the OVERLAPPED and the buffer.
     fn is_the_kernels(&self) -> bool {
         // SAFETY: the OVERLAPPED is valid; the kernel may be writing its status.
         let status = unsafe { ptr::read_volatile(&raw const (*self.overlapped()).Internal) };
@@ -166,10 +166,10 @@ impl Operation {
         unsafe { &raw mut (*self.shared.as_ptr()).overlapped }
     }
 
-    /// Cancels the operation and takes its result: it may have completed all the same.
+    /// Cancels the operation and takes its result: the operation may have completed before.
     pub(super) fn cancel(&mut self) -> io::Result<usize> {
-        // SAFETY: the OVERLAPPED is valid. If there is nothing to cancel any more the call fails,
-        // which is as good.
+        // SAFETY: the OVERLAPPED is valid. The call fails if the operation has completed; that is no
+        // error here.
         unsafe { CancelIoEx(self.file.as_raw_handle(), self.overlapped()) };
         self.result()
     }
@@ -182,15 +182,15 @@ impl Drop for Operation {
             let _ = self.cancel();
         }
         if self.pending {
-            // Not even waiting for it works: the kernel keeps the memory.
+            // The wait failed too. Leak the memory, because the kernel may still use it.
             return;
         }
-        // SAFETY: it is from `Box::leak`, nothing is pending, and nobody uses it after this.
+        // SAFETY: it is from `Box::leak`, nothing is pending, and no code uses it after this.
         drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
     }
 }
 
-/// What is left until `deadline`, rounded up: else the last millisecond would be spent spinning.
+/// The milliseconds until `deadline`, rounded up: a value rounded down would spin in the last one.
 pub(super) fn milliseconds(deadline: Deadline) -> u32 {
     match deadline.instant() {
         None => INFINITE,

@@ -1,4 +1,4 @@
-//! Whose pipe it is.
+//! The owner of a pipe.
 
 use std::ffi::c_void;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
@@ -22,9 +22,9 @@ use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken}
 
 use super::says_closed;
 
-/// Why a pipe did not pass.
+/// Why the check of a pipe failed.
 pub(super) enum Unchecked {
-    /// The other end is gone, and with it the answer.
+    /// The other end is gone, so the system cannot tell its owner.
     Closed,
     Untrusted(String),
 }
@@ -153,7 +153,7 @@ fn own_user() -> io::Result<User> {
     if unsafe { OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &raw mut token) } == FALSE {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the handle was just opened, and nobody else has it.
+    // SAFETY: the handle was just opened, and no other code has it.
     let token = unsafe { OwnedHandle::from_raw_handle(token) };
     // More than the largest identifier takes, with the structure before it.
     let mut user = vec![0_u64; 32];

@@ -1,5 +1,5 @@
-//! The raw codes that a named pipe answers with, and what becomes of each; what is pending when it
-//! is dropped.
+//! The error codes of named pipes, and what the transport makes of each. Operations that are pending when a
+//! pipe is dropped.
 
 use std::os::windows::io::AsRawHandle;
 use std::panic::resume_unwind;
@@ -30,8 +30,8 @@ fn watched(test: impl FnOnce() + Send + 'static) {
     running.join().unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-/// Patience that ends before the watchdog's.
-fn patience() -> impl FnMut() -> Option<Deadline> {
+/// A deadline before the watchdog's.
+fn next_deadline() -> impl FnMut() -> Option<Deadline> {
     let deadline = Deadline::after(Duration::from_secs(20));
     move || (!deadline.has_passed()).then_some(deadline)
 }
@@ -44,12 +44,12 @@ fn no_patience() -> Option<Deadline> {
 fn pair() -> (Pipe, Pipe) {
     let path = temporary_path().unwrap();
     let mut listener = Listener::bind(&path).unwrap();
-    let plugin = Pipe::connect(&path, &mut patience()).unwrap();
-    let agent = listener.accept(&mut patience()).unwrap().expect("the plugin has connected");
+    let plugin = Pipe::connect(&path, &mut next_deadline()).unwrap();
+    let agent = listener.accept(&mut next_deadline()).unwrap().expect("the plugin has connected");
     (plugin, agent)
 }
 
-/// The code that the system fails an operation with, at once or in the end.
+/// The error code of an operation, at once or after it was pending.
 fn failure(
     file: &Arc<OwnedHandle>,
     start: impl FnOnce(&mut Operation) -> io::Result<()>,
@@ -63,7 +63,7 @@ fn failure(
         }
         Err(e) => Err(e),
     };
-    ended.expect_err("nobody is at the other end").raw_os_error()
+    ended.expect_err("the other end is closed").raw_os_error()
 }
 
 fn read_failure(pipe: &Pipe) -> Option<i32> {
@@ -74,12 +74,12 @@ fn write_failure(pipe: &Pipe) -> Option<i32> {
     failure(&pipe.file, |operation| operation.start_write(b"x"))
 }
 
-/// What every way of using a pipe says once it is lost.
+/// The results of all operations on a lost pipe.
 fn assert_lost(mut plugin: Pipe) {
-    assert_eq!(plugin.read(&mut [0; 16], &mut patience()).unwrap(), Read::Closed);
-    assert!(says_closed(&plugin.write(b"x", &mut patience()).unwrap_err()));
+    assert_eq!(plugin.read(&mut [0; 16], &mut next_deadline()).unwrap(), Read::Closed);
+    assert!(says_closed(&plugin.write(b"x", &mut next_deadline()).unwrap_err()));
     assert!(says_closed(&plugin.check_peer().unwrap_err()));
-    assert_eq!(plugin.wait_closed(&mut patience()), Closed::Orderly);
+    assert_eq!(plugin.wait_closed(&mut next_deadline()), Closed::Orderly);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn only_a_local_pipe_is_a_path() {
 }
 
 #[test]
-fn a_pipe_that_nobody_made_is_2() {
+fn missing_pipe_is_error_2() {
     watched(|| {
         let path = temporary_path().unwrap();
         let error =
@@ -117,23 +117,24 @@ fn a_pipe_that_nobody_made_is_2() {
 }
 
 #[test]
-fn a_busy_pipe_is_231_and_waited_for() {
+fn busy_pipe_is_231_and_waited_for() {
     watched(|| {
         let path = temporary_path().unwrap();
         let mut listener = Listener::bind(&path).unwrap();
-        // Its one instance has a client now, and it makes the next when it takes this one.
+        // The only instance has a client now. The listener creates the next instance when it accepts this
+        // client.
         let first = Pipe::connect(&path, &mut no_patience).unwrap();
         let opened = OpenOptions::new().read(true).write(true).open(&path);
         assert_eq!(opened.unwrap_err().raw_os_error(), Some(PIPE_BUSY));
         let timed_out = Pipe::connect(&path, &mut no_patience).err().unwrap();
         assert_eq!(timed_out.kind(), io::ErrorKind::TimedOut);
         let mut agent = None;
-        let mut patience = patience();
+        let mut next_deadline = next_deadline();
         Pipe::connect(&path, &mut || {
             if agent.is_none() {
-                agent = listener.accept(&mut patience).unwrap();
+                agent = listener.accept(&mut next_deadline).unwrap();
             }
-            patience()
+            next_deadline()
         })
         .unwrap();
         assert!(agent.is_some(), "it did not wait");
@@ -142,7 +143,7 @@ fn a_busy_pipe_is_231_and_waited_for() {
 }
 
 #[test]
-fn a_server_that_has_closed_is_109_to_a_read_and_232_to_a_write() {
+fn server_that_has_closed_is_109_to_a_read_and_232_to_a_write() {
     watched(|| {
         let (plugin, agent) = pair();
         drop(agent);
@@ -153,7 +154,7 @@ fn a_server_that_has_closed_is_109_to_a_read_and_232_to_a_write() {
 }
 
 #[test]
-fn a_server_that_has_disconnected_is_233_to_a_read_and_a_write() {
+fn server_that_has_disconnected_is_233_to_a_read_and_a_write() {
     watched(|| {
         let (plugin, agent) = pair();
         agent.disconnect();
@@ -164,14 +165,14 @@ fn a_server_that_has_disconnected_is_233_to_a_read_and_a_write() {
 }
 
 #[test]
-fn what_was_cancelled_is_995_and_a_write_out_of_time() {
+fn cancelled_operation_is_995_and_out_of_time() {
     watched(|| {
         let (mut plugin, _agent) = pair();
         let mut reading = Operation::new(Arc::clone(&plugin.file), 16).unwrap();
         reading.start_read().unwrap();
         let error = reading.cancel().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(OPERATION_ABORTED));
-        // Each read of the agent takes as much, and nobody asks for what they have.
+        // Each posted read takes as much, and the test does not collect its bytes.
         let large = vec![b'x'; BUFFER];
         let written: Vec<_> =
             (0..8).map(|_| plugin.write(&large, &mut no_patience).unwrap()).collect();
@@ -181,29 +182,29 @@ fn what_was_cancelled_is_995_and_a_write_out_of_time() {
 }
 
 #[test]
-fn an_operation_that_never_began_is_over() {
+fn operation_that_never_began_is_over() {
     watched(|| {
         let (plugin, agent) = pair();
         agent.disconnect();
         let mut operation = Operation::new(Arc::clone(&plugin.file), 16).unwrap();
         assert!(operation.start_write(b"x").is_err());
-        // It can begin again, and its buffer is nobody else's.
+        // The operation can begin again, because no other operation uses its buffer.
         assert!(operation.start_write(b"y").is_err());
         assert_eq!(operation.buffer()[..1], *b"y");
     });
 }
 
 #[test]
-fn a_reject_is_read_though_it_was_written_and_cut_off_before_hello() {
+fn reject_before_hello_is_read() {
     watched(|| {
         let (mut plugin, mut agent) = pair();
         for part in [&b"in two "[..], b"writes"] {
-            assert_eq!(agent.write(part, &mut patience()).unwrap(), part.len());
+            assert_eq!(agent.write(part, &mut next_deadline()).unwrap(), part.len());
         }
         agent.disconnect();
         let mut answer = Vec::new();
         let mut into = [0; 4];
-        while let Read::Bytes(n) = plugin.read(&mut into, &mut patience()).unwrap() {
+        while let Read::Bytes(n) = plugin.read(&mut into, &mut next_deadline()).unwrap() {
             answer.extend_from_slice(&into[..n]);
         }
         assert_eq!(answer, b"in two writes");
@@ -211,7 +212,7 @@ fn a_reject_is_read_though_it_was_written_and_cut_off_before_hello() {
 }
 
 #[test]
-fn an_agent_that_writes_nothing_says_nothing_and_is_not_gone() {
+fn agent_that_writes_empty_messages_is_not_lost() {
     watched(|| {
         let (mut plugin, agent) = pair();
         let mut writing = Operation::new(Arc::clone(&agent.file), 1).unwrap();
@@ -220,8 +221,8 @@ fn an_agent_that_writes_nothing_says_nothing_and_is_not_gone() {
             writing.wait(Deadline::after(Duration::from_secs(20))).unwrap();
             assert_eq!(writing.result().unwrap(), 0);
         }
-        // Wine keeps it from the reader; Windows passes it on as 0 bytes, each of which must not hold
-        // a plugin that has no patience left.
+        // Wine does not pass an empty write to the reader. Windows passes it on as a read of 0 bytes, which
+        // must not extend a wait.
         for _ in 0..=READS {
             assert_eq!(plugin.read(&mut [0; 16], &mut no_patience).unwrap(), Read::NotYet);
         }
@@ -230,7 +231,7 @@ fn an_agent_that_writes_nothing_says_nothing_and_is_not_gone() {
 }
 
 #[test]
-fn what_is_pending_when_it_is_dropped_leaves_no_handle_and_no_memory() {
+fn dropped_pending_operation_leaks_nothing() {
     watched(|| {
         const ROUNDS: usize = 300;
         let large = vec![b'x'; BUFFER];
@@ -242,14 +243,14 @@ fn what_is_pending_when_it_is_dropped_leaves_no_handle_and_no_memory() {
             let ((), dropped) = measured(|| drop((plugin, agent)));
             assert_eq!(made + dropped, 0, "bytes");
         }
-        // Handles are numbered by fours, and numbers that came free are given out again. Other
-        // tests have some open meanwhile, and far fewer than one a round.
+        // The numbers of handles are multiples of four, and free numbers are used again. Other tests open
+        // some handles meanwhile, but far fewer than one per round.
         let (first, last) = (numbers[0], numbers[ROUNDS - 1]);
         assert!(last < first + 4 * ROUNDS, "{first}, then {last}");
     });
 }
 
-/// What a call returns, and how many bytes more this thread has on the heap after it.
+/// The result of a call, and how many bytes more this thread has on the heap after it.
 fn measured<T>(call: impl FnOnce() -> T) -> (T, i64) {
     let mut result = None;
     let change = allocation_counter::measure(|| result = Some(call()));

@@ -11,11 +11,11 @@ use super::{Json, JsonResult};
 use crate::wire::{MAX_PAYLOAD_DEPTH, raw};
 
 /// An array or an object that has begun.
-pub(in crate::wire) struct Compound<'j, 'a> {
-    json: &'j mut Json<'a>,
+pub(in crate::wire) struct Compound<'j, 'a, 'l> {
+    json: &'j mut Json<'a, 'l>,
     first: bool,
     /// A key was written, and its value not yet.
-    owes_value: bool,
+    expects_value: bool,
     kind: Kind,
 }
 
@@ -28,9 +28,9 @@ pub(super) enum Kind {
     Raw(&'static str),
 }
 
-impl<'j, 'a> Compound<'j, 'a> {
-    pub(super) fn new(json: &'j mut Json<'a>, kind: Kind) -> Self {
-        Self { json, first: true, owes_value: false, kind }
+impl<'j, 'a, 'l> Compound<'j, 'a, 'l> {
+    pub(super) fn new(json: &'j mut Json<'a, 'l>, kind: Kind) -> Self {
+        Self { json, first: true, expects_value: false, kind }
     }
 
     #[inline]
@@ -42,9 +42,9 @@ impl<'j, 'a> Compound<'j, 'a> {
 
     /// Keys and values must take turns.
     #[inline]
-    fn owe_value(&mut self, owes: bool) {
-        self.json.unfinished += usize::from(self.owes_value == owes);
-        self.owes_value = owes;
+    fn expect_value(&mut self, expects: bool) {
+        self.json.unfinished += usize::from(self.expects_value == expects);
+        self.expects_value = expects;
     }
 
     #[inline]
@@ -65,6 +65,9 @@ impl<'j, 'a> Compound<'j, 'a> {
     fn field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> JsonResult {
         if let Kind::Raw(name) = self.kind {
             return self.raw(name, key, value);
+        }
+        if raw::is_private_key(key) {
+            return Err(raw::private_key());
         }
         self.comma();
         put_string(&mut self.json.out, key);
@@ -106,13 +109,13 @@ impl<'j, 'a> Compound<'j, 'a> {
     }
 }
 
-impl SerializeMap for Compound<'_, '_> {
+impl SerializeMap for Compound<'_, '_, '_> {
     type Ok = ();
     type Error = serde_json::Error;
 
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> JsonResult {
-        self.owe_value(true);
+        self.expect_value(true);
         self.comma();
         self.json.in_key = true;
         let result = self.value(key);
@@ -123,13 +126,13 @@ impl SerializeMap for Compound<'_, '_> {
 
     #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> JsonResult {
-        self.owe_value(false);
+        self.expect_value(false);
         self.value(value)
     }
 
     #[inline]
     fn end(self) -> JsonResult {
-        self.json.unfinished += usize::from(self.owes_value);
+        self.json.unfinished += usize::from(self.expects_value);
         self.finish(b'}');
         Ok(())
     }
@@ -137,7 +140,7 @@ impl SerializeMap for Compound<'_, '_> {
 
 macro_rules! arrays {
     ($($trait:ident: $method:ident,)*) => {
-        $(impl $trait for Compound<'_, '_> {
+        $(impl $trait for Compound<'_, '_, '_> {
             type Ok = ();
             type Error = serde_json::Error;
 
@@ -157,7 +160,7 @@ macro_rules! arrays {
 
 macro_rules! objects {
     ($($trait:ident,)*) => {
-        $(impl $trait for Compound<'_, '_> {
+        $(impl $trait for Compound<'_, '_, '_> {
             type Ok = ();
             type Error = serde_json::Error;
 

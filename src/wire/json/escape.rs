@@ -1,37 +1,70 @@
 //! JSON's strings.
 //!
-//! Searched for what must be escaped eight bytes at a time, and written word by word: most strings
-//! of an event are a word or two, for which a call that copies costs more than the copy.
+//! A short string is searched for bytes that must be escaped, and written, eight bytes at a time: most
+//! strings of an event have one or two such words, and a call that copies costs more than the copy. A
+//! long string is searched and written in blocks.
 
 use std::fmt;
 
 use crate::wire::buffer::{Buffer, WORD, short_word};
 
+/// Bytes of a long string that are searched and written at once.
+const BLOCK: usize = 32;
+/// Bytes of an escape, at most.
+const LONGEST_ESCAPE: usize = 6;
+
 /// Writes `text` as a JSON string.
 #[inline]
-pub(in crate::wire) fn put_string(out: &mut Buffer<'_>, text: &str) {
+pub(in crate::wire) fn put_string(out: &mut Buffer<'_, '_>, text: &str) {
     out.put(b"\"");
     put_escaped(out, text);
     out.put(b"\"");
 }
 
-fn put_escaped(out: &mut Buffer<'_>, text: &str) {
+fn put_escaped(out: &mut Buffer<'_, '_>, text: &str) {
     let mut rest = put_short_escaped(out, text.as_bytes());
     while !rest.is_empty() {
-        let clean = clean_run(rest);
-        out.put(&rest[..clean]);
-        rest = &rest[clean..];
-        if let Some((byte, after)) = rest.split_first() {
-            put_escape(out, *byte);
-            rest = after;
+        let before = rest.len();
+        rest = put_long_escaped(out, rest);
+        if rest.len() == before {
+            // Neither inline nor in the long text's buffer was room to spare.
+            let clean = clean_run(rest);
+            out.put(&rest[..clean]);
+            rest = &rest[clean..];
+            if let Some((byte, after)) = rest.split_first() {
+                put_escape(out, *byte);
+                rest = after;
+            }
         }
     }
+}
+
+/// Puts blocks as long as the long text's buffer has room for one; returns the rest.
+fn put_long_escaped<'t>(out: &mut Buffer<'_, '_>, text: &'t [u8]) -> &'t [u8] {
+    let mut rest = text;
+    out.put_long(|mut long| {
+        while let Some(block) = rest.first_chunk() {
+            if !long.has_room(BLOCK + LONGEST_ESCAPE) {
+                break;
+            }
+            let clean = clean_part(block);
+            long.put(block, clean);
+            rest = &rest[clean..];
+            if clean < BLOCK {
+                let (escape, n) = escape(rest[0]);
+                long.put(&escape, n);
+                rest = &rest[1..];
+            }
+        }
+        long
+    });
+    rest
 }
 
 /// Puts as much as fits inline, word by word; returns the rest. It saves a call for every piece,
 /// and most strings are a word or two.
 #[inline]
-fn put_short_escaped<'t>(out: &mut Buffer<'_>, text: &'t [u8]) -> &'t [u8] {
+fn put_short_escaped<'t>(out: &mut Buffer<'_, '_>, text: &'t [u8]) -> &'t [u8] {
     let mut rest = text;
     out.put_words(|mut words| {
         while words.have_room() {
@@ -66,14 +99,34 @@ fn put_short_escaped<'t>(out: &mut Buffer<'_>, text: &'t [u8]) -> &'t [u8] {
 /// How many bytes come before the first that must be escaped.
 fn clean_run(bytes: &[u8]) -> usize {
     let mut at = 0;
-    while let Some(word) = bytes[at..].first_chunk() {
-        let special = special(u64::from_le_bytes(*word));
-        if special != 0 {
-            return at + (special.trailing_zeros() / 8) as usize;
+    while let Some(block) = bytes[at..].first_chunk() {
+        let clean = clean_part(block);
+        at += clean;
+        if clean < BLOCK {
+            return at;
         }
-        at += WORD;
     }
     at + bytes[at..].iter().take_while(|b| !matches!(b, b'"' | b'\\' | ..0x20)).count()
+}
+
+/// How many bytes of a block come before the first that must be escaped.
+#[inline]
+fn clean_part(block: &[u8; BLOCK]) -> usize {
+    // Without a branch for each byte, so that the compiler uses vector instructions.
+    let special_bytes = block
+        .iter()
+        .fold(0, |any, b| any | u8::from(*b < b' ') | u8::from(*b == b'"') | u8::from(*b == b'\\'));
+    if special_bytes == 0 {
+        return BLOCK;
+    }
+    let mut clean = 0;
+    while let Some(word) = block[clean..].first_chunk() {
+        match special(u64::from_le_bytes(*word)) {
+            0 => clean += WORD,
+            special => return clean + (special.trailing_zeros() / 8) as usize,
+        }
+    }
+    clean
 }
 
 /// Has the high bit set of the first byte that must be escaped, a quote, a backslash or a control
@@ -89,7 +142,13 @@ fn special(word: u64) -> u64 {
 }
 
 #[cold]
-fn put_escape(out: &mut Buffer<'_>, byte: u8) {
+fn put_escape(out: &mut Buffer<'_, '_>, byte: u8) {
+    let (escape, n) = escape(byte);
+    out.put(&escape[..n]);
+}
+
+/// The escape of a byte, and how many bytes it has.
+fn escape(byte: u8) -> ([u8; LONGEST_ESCAPE], usize) {
     let short = match byte {
         b'"' | b'\\' => byte,
         0x08 => b'b',
@@ -99,17 +158,19 @@ fn put_escape(out: &mut Buffer<'_>, byte: u8) {
         b'\r' => b'r',
         _ => {
             let digit = |n: u8| b"0123456789abcdef"[usize::from(n)];
-            out.put(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 0xf)]);
-            return;
+            return (
+                [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 0xf)],
+                LONGEST_ESCAPE,
+            );
         }
     };
-    out.put(&[b'\\', short]);
+    ([b'\\', short, 0, 0, 0, 0], 2)
 }
 
-/// What goes through it is escaped.
-pub(super) struct Escaped<'a, 'b>(pub(super) &'a mut Buffer<'b>);
+/// Escapes the text that is written to it.
+pub(super) struct Escaped<'a, 'b, 'l>(pub(super) &'a mut Buffer<'b, 'l>);
 
-impl fmt::Write for Escaped<'_, '_> {
+impl fmt::Write for Escaped<'_, '_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         put_escaped(self.0, text);
         Ok(())

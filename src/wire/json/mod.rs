@@ -1,11 +1,11 @@
-//! Writes JSON as `serde_json` does, faster, and refuses what the agent's parser would.
+//! Writes the same JSON as `serde_json`, faster, and refuses what the agent's parser would refuse.
 //!
-//! The agent parses bodies with `serde_json` as it comes, which limits nesting. Text that nobody
-//! has looked at (a `RawValue`, the numbers of the feature `arbitrary_precision`) is checked in
-//! [`raw`](super::raw); numbers with a point are left to `serde_json`.
+//! The agent parses contents with `serde_json`, which limits nesting. [`raw`](super::raw) checks text that
+//! was not checked before: a `RawValue`, and the numbers of the feature `arbitrary_precision`. `serde_json`
+//! itself writes numbers with a point.
 //!
-//! It exists because serialising is most of what `emit` costs: strings are searched for what must
-//! be escaped eight bytes at a time, and written straight into the event.
+//! This module exists because serialising is most of the cost of `emit`: see decision 8 in
+//! docs/decisions.
 
 mod compound;
 mod escape;
@@ -27,7 +27,7 @@ pub(super) use escape::put_string;
 type JsonResult<T = ()> = serde_json::Result<T>;
 
 /// Writes `payload` to `out` as compact JSON.
-pub(super) fn write<'b, T>(out: Buffer<'b>, payload: &T) -> Result<Buffer<'b>, Error>
+pub(super) fn write<'b, 'l, T>(out: Buffer<'b, 'l>, payload: &T) -> Result<Buffer<'b, 'l>, Error>
 where
     T: Serialize + ?Sized,
 {
@@ -41,16 +41,16 @@ where
     }
 }
 
-struct Json<'a> {
-    out: Buffer<'a>,
-    /// Arrays and objects begun and not ended.
+struct Json<'a, 'l> {
+    out: Buffer<'a, 'l>,
+    /// Open arrays and objects.
     depth: usize,
-    /// What is written next is an object's key.
+    /// The next value is an object's key.
     in_key: bool,
-    /// Parts of the value that were begun and not ended, because they failed or panicked. If the
-    /// whole seems to succeed all the same, its `Serialize` went on after that.
+    /// Parts of the value that were begun and not ended, because they failed or panicked. If the whole
+    /// value still succeeds, its `Serialize` has swallowed the failure.
     unfinished: usize,
-    /// An error that is more than text.
+    /// A refusal, which a `serde_json::Error` cannot hold.
     refusal: Option<Error>,
 }
 
@@ -62,7 +62,7 @@ fn no_key() -> serde_json::Error {
     serde_json::Error::custom("key must be a string")
 }
 
-impl<'a> Json<'a> {
+impl<'a, 'l> Json<'a, 'l> {
     /// Starts an array or an object.
     fn open(&mut self, bracket: u8) -> JsonResult {
         self.not_in_key()?;
@@ -80,19 +80,22 @@ impl<'a> Json<'a> {
         self.out.put(&[bracket]);
     }
 
-    fn compound(&mut self, bracket: u8) -> JsonResult<Compound<'_, 'a>> {
+    fn compound(&mut self, bracket: u8) -> JsonResult<Compound<'_, 'a, 'l>> {
         self.open(bracket)?;
         Ok(Compound::new(self, Kind::Plain))
     }
 
     /// An array or an object that is the only value of an object, under its variant's name.
-    fn variant(&mut self, name: &str, bracket: u8) -> JsonResult<Compound<'_, 'a>> {
+    fn variant(&mut self, name: &str, bracket: u8) -> JsonResult<Compound<'_, 'a, 'l>> {
         self.open_variant(name)?;
         self.open(bracket)?;
         Ok(Compound::new(self, Kind::Variant))
     }
 
     fn open_variant(&mut self, name: &str) -> JsonResult {
+        if raw::is_private_key(name) {
+            return Err(raw::private_key());
+        }
         self.open(b'{')?;
         put_string(&mut self.out, name);
         self.out.put(b":");
@@ -103,7 +106,7 @@ impl<'a> Json<'a> {
         if self.in_key { Err(no_key()) } else { Ok(()) }
     }
 
-    /// Writes a scalar that JSON has no quotes around, except as a key.
+    /// Writes a scalar without quotes, or with quotes if it is a key.
     fn bare(&mut self, text: &str) {
         if self.in_key {
             self.out.put(b"\"");
@@ -143,16 +146,16 @@ macro_rules! integers {
     };
 }
 
-impl<'j, 'a> Serializer for &'j mut Json<'a> {
+impl<'j, 'a, 'l> Serializer for &'j mut Json<'a, 'l> {
     type Ok = ();
     type Error = serde_json::Error;
-    type SerializeSeq = Compound<'j, 'a>;
-    type SerializeTuple = Compound<'j, 'a>;
-    type SerializeTupleStruct = Compound<'j, 'a>;
-    type SerializeTupleVariant = Compound<'j, 'a>;
-    type SerializeMap = Compound<'j, 'a>;
-    type SerializeStruct = Compound<'j, 'a>;
-    type SerializeStructVariant = Compound<'j, 'a>;
+    type SerializeSeq = Compound<'j, 'a, 'l>;
+    type SerializeTuple = Compound<'j, 'a, 'l>;
+    type SerializeTupleStruct = Compound<'j, 'a, 'l>;
+    type SerializeTupleVariant = Compound<'j, 'a, 'l>;
+    type SerializeMap = Compound<'j, 'a, 'l>;
+    type SerializeStruct = Compound<'j, 'a, 'l>;
+    type SerializeStructVariant = Compound<'j, 'a, 'l>;
 
     integers! {
         serialize_i8: i8,
@@ -186,12 +189,22 @@ impl<'j, 'a> Serializer for &'j mut Json<'a> {
 
     #[inline]
     fn serialize_str(self, value: &str) -> JsonResult {
+        if self.in_key && raw::is_private_key(value) {
+            return Err(raw::private_key());
+        }
         put_string(&mut self.out, value);
         Ok(())
     }
 
     fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> JsonResult {
         use fmt::Write;
+        if self.in_key {
+            let mut key = String::new();
+            return match write!(key, "{value}") {
+                Ok(()) => self.serialize_str(&key),
+                Err(_) => Err(serde_json::Error::custom("a Display failed")),
+            };
+        }
         self.out.put(b"\"");
         if write!(Escaped(&mut self.out), "{value}").is_err() {
             return Err(serde_json::Error::custom("a Display failed"));
@@ -249,15 +262,15 @@ impl<'j, 'a> Serializer for &'j mut Json<'a> {
         Ok(())
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> JsonResult<Compound<'j, 'a>> {
+    fn serialize_seq(self, _: Option<usize>) -> JsonResult<Compound<'j, 'a, 'l>> {
         self.compound(b'[')
     }
 
-    fn serialize_tuple(self, _: usize) -> JsonResult<Compound<'j, 'a>> {
+    fn serialize_tuple(self, _: usize) -> JsonResult<Compound<'j, 'a, 'l>> {
         self.compound(b'[')
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> JsonResult<Compound<'j, 'a>> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> JsonResult<Compound<'j, 'a, 'l>> {
         self.compound(b'[')
     }
 
@@ -267,16 +280,16 @@ impl<'j, 'a> Serializer for &'j mut Json<'a> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> JsonResult<Compound<'j, 'a>> {
+    ) -> JsonResult<Compound<'j, 'a, 'l>> {
         self.variant(variant, b'[')
     }
 
-    fn serialize_map(self, _: Option<usize>) -> JsonResult<Compound<'j, 'a>> {
+    fn serialize_map(self, _: Option<usize>) -> JsonResult<Compound<'j, 'a, 'l>> {
         self.compound(b'{')
     }
 
     #[inline]
-    fn serialize_struct(self, name: &'static str, _: usize) -> JsonResult<Compound<'j, 'a>> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> JsonResult<Compound<'j, 'a, 'l>> {
         if name.starts_with(raw::PRIVATE) {
             self.not_in_key()?;
             return Ok(Compound::new(self, Kind::Raw(name)));
@@ -290,7 +303,7 @@ impl<'j, 'a> Serializer for &'j mut Json<'a> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> JsonResult<Compound<'j, 'a>> {
+    ) -> JsonResult<Compound<'j, 'a, 'l>> {
         self.variant(variant, b'{')
     }
 }

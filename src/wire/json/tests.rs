@@ -9,14 +9,13 @@ use serde_json::{Value, json};
 const MAX: usize = 1 << 20;
 
 fn written<T: Serialize + ?Sized>(value: &T) -> Result<String, Error> {
-    let mut event = EventTail::blank();
-    event.write("", 0, value, MAX)?;
+    let event = EventTail::encode("", 0, value, MAX)?;
     let tail = std::str::from_utf8(event.as_bytes()).expect("JSON is UTF-8");
     let payload = tail.strip_prefix(r#""ts_unix_ns":0,"kind":"","payload":"#);
     Ok(payload.and_then(|payload| payload.strip_suffix('}')).expect("an event").to_owned())
 }
 
-/// Checks that `value` is written as `serde_json` writes it, or refused with its words.
+/// Checks that `value` is written as `serde_json` writes it, or refused with the same error text.
 fn same<T: Serialize + ?Sized>(value: &T) {
     match (written(value), serde_json::to_string(value)) {
         (Ok(mine), Ok(theirs)) => assert_eq!(mine, theirs),
@@ -139,7 +138,25 @@ fn strings_are_escaped_where_an_event_outgrows_its_slot() {
 }
 
 #[test]
-fn a_display_that_fails_is_refused() {
+fn long_strings_are_escaped_wherever_it_is_needed() {
+    for length in [300, 511, 512, 513, 700, 33_000] {
+        for from_end in 0..80 {
+            for special in ['"', '\\', '\n', '\u{1f}', '\u{7f}', 'é', '😀'] {
+                let mut text = "x".repeat(length);
+                text.insert(length - from_end, special);
+                text.insert(length - from_end, special);
+                same(&text);
+            }
+        }
+    }
+    let all: String = (0..=0x7f_u8).map(char::from).collect();
+    for before in 0..40 {
+        same(&format!("{}{}", "x".repeat(before), all.repeat(10)));
+    }
+}
+
+#[test]
+fn display_that_fails_is_refused() {
     struct Fails;
     impl Display for Fails {
         fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,8 +175,8 @@ fn a_display_that_fails_is_refused() {
 fn nesting_is_refused_exactly_where_the_agent_stops() {
     let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
     for levels in 120..135 {
-        let body = json!({ "payload": nested(levels) }).to_string();
-        let agent_takes = serde_json::from_str::<Value>(&body).is_ok();
+        let content = json!({ "payload": nested(levels) }).to_string();
+        let agent_takes = serde_json::from_str::<Value>(&content).is_ok();
         let result = written(&nested(levels));
         assert_eq!(result.is_ok(), agent_takes, "{levels} levels");
         if !agent_takes {
@@ -174,14 +191,14 @@ fn nesting_is_refused_exactly_where_the_agent_stops() {
 }
 
 #[test]
-fn a_value_whose_serialize_hides_a_failure_is_refused() {
+fn value_whose_serialize_hides_a_failure_is_refused() {
     struct Fails;
     impl Serialize for Fails {
         fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
             Err(S::Error::custom("no"))
         }
     }
-    /// Writes entries, and says that all is well.
+    /// Writes entries, and returns `Ok` although one failed.
     struct Hides<F>(F);
     impl<F: Fn(&mut dyn FnMut(Entry))> Serialize for Hides<F> {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -216,7 +233,7 @@ fn a_value_whose_serialize_hides_a_failure_is_refused() {
 }
 
 #[test]
-fn a_part_that_panics_and_is_caught_is_refused() {
+fn part_that_panics_and_is_caught_is_refused() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     struct Panics;
@@ -249,7 +266,7 @@ fn a_part_that_panics_and_is_caught_is_refused() {
 }
 
 #[test]
-fn a_name_that_serde_json_keeps_for_itself_is_no_way_around_the_checks() {
+fn private_struct_names_of_serde_json_are_checked() {
     #[derive(Serialize)]
     #[serde(rename = "$serde_json::private::Nothing")]
     struct NoFields {}
@@ -272,7 +289,43 @@ fn a_name_that_serde_json_keeps_for_itself_is_no_way_around_the_checks() {
 }
 
 #[test]
-fn what_follows_a_part_that_was_too_deep_is_refused_as_well() {
+fn private_names_of_serde_json_are_refused_as_keys() {
+    const NAMES: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
+    #[derive(Serialize)]
+    struct Field {
+        #[serde(rename = "$serde_json::private::RawValue")]
+        text: &'static str,
+    }
+    #[derive(Serialize)]
+    enum Variant {
+        #[serde(rename = "$serde_json::private::Number")]
+        Of(&'static str),
+    }
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    struct Shown(&'static str);
+    impl Serialize for Shown {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_str(self.0)
+        }
+    }
+    let refused = |result: Result<String, Error>| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("$serde_json::private::, which serde_json uses itself"), "{error}");
+    };
+    refused(written(&Field { text: "1" }));
+    refused(written(&Variant::Of("1")));
+    for name in NAMES {
+        refused(written(&BTreeMap::from([("a", "1"), (name, "1")])));
+        refused(written(&BTreeMap::from([(Shown(name), "1")])));
+        refused(written(&json!({ "a": [{ name: "1" }] })));
+        // As a value it is ordinary text.
+        same(name);
+        same(&BTreeMap::from([("$serde_json", name)]));
+    }
+}
+
+#[test]
+fn payload_is_refused_after_a_part_that_is_too_deep() {
     struct GoesOn(usize);
     impl Serialize for GoesOn {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,77 @@
+//! How full the queue is, as far as producers can know without a lock.
+
+use crate::sync::{AtomicBool, AtomicUsize, Ordering, fence};
+
+/// Whether the queue is known to have no slot for a new producer. Every emit that may not block reads
+/// it before it serialises. So it has a cache line of its own and is written only when it changes: a
+/// producer that finds no slot sets it, and the writer clears it when it has made room.
+#[repr(align(128))]
+pub(super) struct Full(AtomicBool);
+
+impl Full {
+    pub(super) fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    #[inline]
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets the flag, unless there is a slot by now. Called by a producer that has found no slot.
+    pub(super) fn set(&self, has_slot: impl FnOnce() -> bool) {
+        if !self.0.load(Ordering::Relaxed) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        // This producer sets the flag, then looks for a slot again. The writer makes a slot free,
+        // issues a fence, then reads the flag in `clear`. So the producer sees the slot or the writer
+        // sees the flag. Otherwise the flag could stay set although the queue has room.
+        fence(Ordering::SeqCst);
+        if has_slot() {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Clears the flag. Called by a thread that has made a slot free and issued a fence since: the writer,
+    /// which has taken events, or a producer whose turn has ended.
+    pub(super) fn clear(&self) {
+        if self.0.load(Ordering::Relaxed) {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The soft limit: while producers are blocked, a new producer that may block joins them when so many
+/// events are queued. The slots beyond that stay free until the writer waits. The reason is that a
+/// queue that stays full is slow: the writer finds no event in its core's cache. The limit has a cache
+/// line of its own, because only the writer writes it.
+#[repr(align(128))]
+pub(super) struct SoftLimit(AtomicUsize);
+
+impl SoftLimit {
+    /// The writer waits, so producers may use all slots.
+    pub(super) const NONE: usize = usize::MAX;
+
+    pub(super) fn new() -> Self {
+        Self(AtomicUsize::new(Self::NONE))
+    }
+
+    #[inline]
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn applies(&self) -> bool {
+        self.get() != Self::NONE
+    }
+
+    pub(super) fn set(&self, events: usize) {
+        if self.get() != events {
+            self.0.store(events, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn lift(&self) {
+        self.set(Self::NONE);
+    }
+}

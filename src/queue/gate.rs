@@ -1,0 +1,400 @@
+//! The gate: producers wait here for a slot and for bytes of the budget, first come, first served.
+//!
+//! A producer that finds the queue full does not wait inside a channel, because the channel would wake
+//! one producer per event that is taken. It waits here for a *turn*. A turn is the right to one slot
+//! and to the bytes that the producer's event needs. The writer gives turns when it has made room for
+//! many, at most as many as there are slots, to the longest waiting producers first.
+//!
+//! * New producers leave a slot, and bytes, for each producer that waits or has a turn. A producer
+//!   that checked for room without the lock can still take a slot that belongs to a turn. Then the
+//!   producer with the turn waits again, at the front of the wait queue.
+//! * Events that need no bytes may overtake the first waiting producer while that producer lacks
+//!   bytes. They take nothing that it waits for: only the first producer that needs bytes gets them.
+//! * To wake a thread costs a system call. The writer wakes two of the producers that got a turn, and
+//!   each of them wakes the next.
+//!
+//! The gate does not know the queue or its events.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::deadline::Deadline;
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, fence,
+};
+
+/// How many producers the writer wakes itself each time it gives turns.
+const WAKES: usize = 2;
+/// How many others a producer wakes when it gets its turn.
+const WAKES_ON: usize = 1;
+
+pub(super) struct Gate {
+    /// Producers that wait or have a turn, and the bytes they need. Written under the lock only,
+    /// read by every producer.
+    waiting: AtomicUsize,
+    waiting_bytes: AtomicUsize,
+    /// Whether a producer was found to lack bytes, not only a slot. Written under the lock only.
+    lacks_bytes: AtomicBool,
+    queue: WaitQueue,
+}
+
+/// On cache lines of its own, so that its lock does not slow producers that only read `waiting`.
+#[repr(align(128))]
+struct WaitQueue {
+    state: Mutex<State>,
+    waits: AtomicU64,
+    longest_wait_ns: AtomicU64,
+}
+
+struct State {
+    /// Producers without a turn, the longest waiting first.
+    waiters: VecDeque<Arc<Waiter>>,
+    /// Producers that have a turn and must still be woken.
+    to_wake: VecDeque<Arc<Waiter>>,
+    /// Turns given and not yet used, and the bytes that go with them.
+    turns: Need,
+    /// What all producers need that wait or have a turn.
+    total: Need,
+}
+
+/// What events need: a slot each, and bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Need {
+    pub(super) slots: usize,
+    pub(super) bytes: usize,
+}
+
+impl Need {
+    /// The bytes alone.
+    fn only_bytes(self) -> Self {
+        Self { slots: 0, ..self }
+    }
+
+    /// What one event needs.
+    pub(super) fn event(bytes: usize) -> Self {
+        Self { slots: 1, bytes }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.slots += other.slots;
+        self.bytes += other.bytes;
+    }
+
+    fn subtract(&mut self, other: Self) {
+        self.slots -= other.slots;
+        self.bytes -= other.bytes;
+    }
+}
+
+/// A waiting producer.
+pub(super) struct Waiter {
+    need: Need,
+    turn: Mutex<Turn>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Not,
+    Given,
+    /// The queue is closed.
+    Released,
+}
+
+/// What a producer got at the gate.
+pub(super) enum Place {
+    /// A turn. It must be used: see [`Gate::done`] and [`Gate::wait_again`].
+    Turn,
+    /// A place in the wait queue.
+    InQueue(Arc<Waiter>),
+}
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waited {
+    Turn,
+    TimedOut,
+    Released,
+}
+
+/// Whether there is room for an event (the second argument) besides the room that belongs to others
+/// (the first).
+pub(super) type Room<'a> = &'a dyn Fn(Need, Need) -> bool;
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        let state = State {
+            waiters: VecDeque::new(),
+            to_wake: VecDeque::new(),
+            turns: Need::default(),
+            total: Need::default(),
+        };
+        Self {
+            waiting: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
+            lacks_bytes: AtomicBool::new(false),
+            queue: WaitQueue {
+                state: Mutex::new(state),
+                waits: AtomicU64::new(0),
+                longest_wait_ns: AtomicU64::new(0),
+            },
+        }
+    }
+
+    /// Producers that wait or have a turn. Each has a right to a slot.
+    #[inline]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether a waiting producer lacks bytes, and not only a slot.
+    #[inline]
+    pub(super) fn lacks_bytes(&self) -> bool {
+        self.lacks_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The bytes that new producers must leave to those that wait or have a turn: none, as long as
+    /// no producer lacks any.
+    #[inline]
+    pub(super) fn reserved_bytes(&self) -> usize {
+        if self.lacks_bytes() { self.waiting_bytes.load(Ordering::Relaxed) } else { 0 }
+    }
+
+    /// Waits so far, including those in progress.
+    pub(super) fn waits(&self) -> u64 {
+        self.queue.waits.load(Ordering::Relaxed)
+    }
+
+    /// The longest wait that has ended.
+    pub(super) fn longest_wait(&self) -> Duration {
+        Duration::from_nanos(self.queue.longest_wait_ns.load(Ordering::Relaxed))
+    }
+
+    /// Gives a turn if there is room besides the room of all producers that wait or have a turn.
+    pub(super) fn try_turn(&self, need: Need, room: Room<'_>) -> bool {
+        let mut state = self.queue.state.lock();
+        let has_room = room(state.total, need);
+        if has_room {
+            state.turns.add(need);
+            self.enter(&mut state, need);
+        }
+        has_room
+    }
+
+    /// Gives a turn, or a place at the end of the wait queue.
+    pub(super) fn join(&self, need: Need, room: Room<'_>) -> Place {
+        let waiter = Arc::new(Waiter::new(need));
+        let mut state = self.queue.state.lock();
+        let others = state.total;
+        self.enter(&mut state, need);
+        // This producer first counts itself as waiting, then looks for room. The writer first takes
+        // events, then reads the count in `has_waiters`. With a fence on both sides, the producer sees
+        // the room or the writer sees the producer. Otherwise the producer could wait without a turn.
+        fence(Ordering::SeqCst);
+        if room(others, need) {
+            state.turns.add(need);
+            return Place::Turn;
+        }
+        if need.bytes > 0 && !room(others.only_bytes(), need.only_bytes()) {
+            self.lacks_bytes.store(true, Ordering::Relaxed);
+        }
+        state.waiters.push_back(Arc::clone(&waiter));
+        drop(state);
+        self.queue.waits.fetch_add(1, Ordering::Relaxed);
+        Place::InQueue(waiter)
+    }
+
+    /// Exchanges a turn for a place at the front of the wait queue, because another producer took the
+    /// room, or a part of it. `need` is what the event needs now.
+    pub(super) fn wait_again(&self, had: Need, need: Need, room: Room<'_>) -> Place {
+        let waiter = Arc::new(Waiter::new(need));
+        let mut state = self.queue.state.lock();
+        state.turns.subtract(had);
+        state.total.subtract(had);
+        self.enter(&mut state, need);
+        // As in `join`: `need` is counted before this producer looks for room.
+        fence(Ordering::SeqCst);
+        if room(state.turns, need) {
+            state.turns.add(need);
+            return Place::Turn;
+        }
+        if need.bytes > 0 && !room(state.turns.only_bytes(), need.only_bytes()) {
+            self.lacks_bytes.store(true, Ordering::Relaxed);
+        }
+        state.waiters.push_front(Arc::clone(&waiter));
+        drop(state);
+        Place::InQueue(waiter)
+    }
+
+    /// Waits for a turn. When `deadline` has passed, it checks once more for room that belongs to no
+    /// other producer.
+    pub(super) fn wait(&self, waiter: &Arc<Waiter>, deadline: Deadline, room: Room<'_>) -> Waited {
+        let start = Instant::now();
+        let turn = waiter.wait(deadline);
+        let outcome = match turn {
+            Turn::Given => {
+                self.wake_some(WAKES_ON);
+                Waited::Turn
+            }
+            Turn::Released => {
+                self.leave(waiter.need);
+                Waited::Released
+            }
+            Turn::Not => self.time_out(waiter, room),
+        };
+        let ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.queue.longest_wait_ns.fetch_max(ns, Ordering::Relaxed);
+        outcome
+    }
+
+    fn time_out(&self, waiter: &Arc<Waiter>, room: Room<'_>) -> Waited {
+        let mut state = self.queue.state.lock();
+        // The producer may have got a turn meanwhile.
+        match *waiter.turn.lock() {
+            Turn::Given => return Waited::Turn,
+            Turn::Released => {
+                self.exit(&mut state, waiter.need);
+                return Waited::Released;
+            }
+            Turn::Not => {}
+        }
+        let place = state.waiters.iter().position(|other| Arc::ptr_eq(other, waiter));
+        let mut before = state.turns;
+        if let Some(place) = place {
+            state.waiters.iter().take(place).for_each(|other| {
+                // The producers before this one that lack bytes keep their bytes. They cannot use their
+                // slots now.
+                before.bytes += other.need.bytes;
+                before.slots += usize::from(other.need.bytes == 0);
+            });
+            state.waiters.remove(place);
+        }
+        if room(before, waiter.need) {
+            state.turns.add(waiter.need);
+            return Waited::Turn;
+        }
+        self.exit(&mut state, waiter.need);
+        drop(state);
+        if waiter.need.bytes > 0 {
+            // There may be bytes for the next producer, which needs fewer.
+            self.admit(usize::MAX, room);
+        }
+        Waited::TimedOut
+    }
+
+    /// Ends a turn: it was used, or its producer gives up. Returns whether producers wait and none
+    /// has a turn any more.
+    pub(super) fn done(&self, need: Need) -> bool {
+        let mut state = self.queue.state.lock();
+        state.turns.subtract(need);
+        self.exit(&mut state, need);
+        state.turns.slots == 0 && !state.waiters.is_empty()
+    }
+
+    fn leave(&self, need: Need) {
+        self.exit(&mut self.queue.state.lock(), need);
+    }
+
+    /// Gives turns to waiting producers until `at_most` turns are in use, as long as `room` says that
+    /// there is room beside those, and wakes a few of the producers, or all. Returns whether more
+    /// producers may get a turn later without any more room being made.
+    pub(super) fn admit(&self, at_most: usize, room: Room<'_>) -> bool {
+        let mut state = self.queue.state.lock();
+        let more = loop {
+            if state.turns.slots >= at_most {
+                break !state.waiters.is_empty();
+            }
+            let Some(place) = state.next(room) else {
+                break false;
+            };
+            let Some(waiter) = state.waiters.remove(place) else {
+                break false;
+            };
+            state.turns.add(waiter.need);
+            *waiter.turn.lock() = Turn::Given;
+            state.to_wake.push_back(waiter);
+        };
+        let lacks_bytes = state.waiters.iter().any(|waiter| {
+            waiter.need.bytes > 0 && !room(state.turns.only_bytes(), waiter.need.only_bytes())
+        });
+        self.lacks_bytes.store(lacks_bytes, Ordering::Relaxed);
+        drop(state);
+        self.wake_some(if at_most == usize::MAX { usize::MAX } else { WAKES });
+        more
+    }
+
+    /// Wakes producers that have a turn.
+    fn wake_some(&self, at_most: usize) {
+        for _ in 0..at_most {
+            let Some(waiter) = self.queue.state.lock().to_wake.pop_front() else {
+                break;
+            };
+            waiter.changed.notify_one();
+        }
+    }
+
+    /// Whether any producer waits. For the writer, which has just taken events.
+    pub(super) fn has_waiters(&self) -> bool {
+        // The writer has taken events before this fence and reads the count after it. `join` explains
+        // the pair.
+        fence(Ordering::SeqCst);
+        self.waiting() > 0
+    }
+
+    /// Releases all producers: the queue is closed.
+    pub(super) fn release_all(&self) {
+        let mut state = self.queue.state.lock();
+        let waiters = std::mem::take(&mut state.waiters);
+        let to_wake = std::mem::take(&mut state.to_wake);
+        for waiter in &waiters {
+            *waiter.turn.lock() = Turn::Released;
+        }
+        drop(state);
+        for waiter in waiters.iter().chain(&to_wake) {
+            waiter.changed.notify_one();
+        }
+    }
+
+    fn enter(&self, state: &mut MutexGuard<'_, State>, need: Need) {
+        state.total.add(need);
+        self.publish(state);
+    }
+
+    fn exit(&self, state: &mut MutexGuard<'_, State>, need: Need) {
+        state.total.subtract(need);
+        self.publish(state);
+    }
+
+    fn publish(&self, state: &MutexGuard<'_, State>) {
+        self.waiting.store(state.total.slots, Ordering::Relaxed);
+        self.waiting_bytes.store(state.total.bytes, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    /// The producer that gets the next turn: the first, or, while that lacks bytes, the first that
+    /// needs none.
+    fn next(&self, room: Room<'_>) -> Option<usize> {
+        let first = self.waiters.front()?;
+        if room(self.turns, first.need) {
+            return Some(0);
+        }
+        let slot = Need::event(0);
+        if first.need.bytes == 0 || !room(self.turns, slot) {
+            return None;
+        }
+        self.waiters.iter().position(|waiter| waiter.need.bytes == 0)
+    }
+}
+
+impl Waiter {
+    fn new(need: Need) -> Self {
+        Self { need, turn: Mutex::new(Turn::Not), changed: Condvar::new() }
+    }
+
+    fn wait(&self, deadline: Deadline) -> Turn {
+        let mut turn = self.turn.lock();
+        while *turn == Turn::Not && !deadline.wait(&self.changed, &mut turn) {}
+        *turn
+    }
+}

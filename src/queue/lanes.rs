@@ -1,0 +1,295 @@
+//! The lanes: the channels that hold the events, and the merge that takes them out in order.
+//!
+//! One channel for all producers makes every core contend for its tail. So the queue has a few
+//! channels, its lanes. A producer puts its events into its own lane, and into the others once that
+//! is full.
+//!
+//! # Number and choice
+//!
+//! [`count`] decides how many lanes a queue has. [`Lanes::home`] decides which lane a thread uses
+//! first, from the number in `thread.rs`. `push_elsewhere` decides which lanes it tries then. `home`
+//! needs a power of two. The pool (`pool.rs`) has a shelf for each lane, and `lending.rs` finds the
+//! shelf of a thread by `home` as well. The consumer returns buffers lane by lane (`consumer.rs`).
+//!
+//! # Order
+//!
+//! If one emit returned before another began, its event must be taken first. Each event carries a
+//! ticket, drawn from one counter just before the event goes in. The writer works in passes. It
+//! reads the counter once (the cut), and then takes, of the events at the heads of the lanes, always
+//! the one with the smallest ticket, until none below the cut is left.
+//!
+//! Let emit A return before emit B begins, and let B's ticket be below the cut.
+//!
+//! * A was in its lane before B drew its ticket, so before the writer read the cut, so before the
+//!   writer found anything in this pass. The writer does not overlook A. (B's draw releases, and
+//!   the reading of the cut acquires.)
+//! * Let E be A itself, or any event ahead of A in its lane. E drew its ticket before it reserved
+//!   its slot, which was before A reserved its own, before A returned, and before B drew. So E's
+//!   ticket is smaller than B's. The merge takes all of them before B. (A fence after E's draw and
+//!   a fence after A's reservation order the two draws, whatever the channel does.)
+//!
+//! Emits that overlap may be taken in either order. An event with a ticket that is drawn and not
+//! yet in its lane belongs to an emit that has not returned: the merge does not wait for it.
+
+use crate::sync::{
+    AtomicU64, Ordering, Receiver, Sender, TryRecvError, TrySendError, bounded, fence,
+};
+use crate::wire::event::EventTail;
+
+/// More lanes than this do not help one writer.
+const MOST_LANES: usize = 4;
+/// A lane with fewer slots is full within one linger of a fast producer.
+const SLOTS_A_LANE: usize = 2048;
+
+/// An event in a lane.
+///
+/// It has cache lines of its own: a slot takes 320 bytes, 64 of them for the channel's stamp. Packed
+/// into 256, two producers wrote to the same line whenever their slots met.
+#[repr(align(64))]
+pub(crate) struct Event {
+    /// Drawn by [`Lanes::try_push`].
+    ticket: u64,
+    pub(crate) tail: EventTail,
+}
+
+impl Event {
+    /// An event whose tail is to be written.
+    #[inline]
+    pub(crate) fn blank() -> Self {
+        Self { ticket: 0, tail: EventTail::blank() }
+    }
+
+    #[inline]
+    pub(super) fn new(tail: EventTail) -> Self {
+        Self { ticket: 0, tail }
+    }
+}
+
+/// A queue of at least this many events is freed on a thread of its own: the end of a session must
+/// not wait for it.
+const FREED_LATER: usize = 1 << 17;
+
+/// The producers' ends.
+pub(super) struct Lanes {
+    inputs: Vec<Sender<Event>>,
+    tickets: Tickets,
+    capacity: usize,
+}
+
+/// On a cache line of its own, since every producer writes it.
+#[repr(align(128))]
+struct Tickets(AtomicU64);
+
+/// How many lanes a queue of this capacity has on this machine: a power of two. The queue's tests
+/// and models do not call it, because they choose the number with `with_lanes`.
+pub(super) fn count(capacity: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = cores.min(MOST_LANES).min(capacity / SLOTS_A_LANE).max(1);
+    1 << most.ilog2()
+}
+
+/// Makes `count` lanes that hold `capacity` events together.
+pub(super) fn lanes(capacity: usize, count: usize) -> (Lanes, Merge) {
+    let slots = |lane| capacity / count + usize::from(lane < capacity % count);
+    let (inputs, outputs) = (0..count).map(|lane| bounded(slots(lane))).unzip();
+    let tickets = Tickets(AtomicU64::new(0));
+    (Lanes { inputs, tickets, capacity }, Merge::new(outputs))
+}
+
+impl Lanes {
+    /// The lane of the thread with this number.
+    #[inline]
+    pub(super) fn home(&self, thread: usize) -> usize {
+        // The number of lanes is a power of two.
+        thread & (self.inputs.len() - 1)
+    }
+
+    /// Draws a ticket for an event, just before it is put in.
+    #[inline]
+    pub(super) fn draw(&self, event: &mut Event) {
+        if self.inputs.len() > 1 {
+            // Release: see the module's documentation. No producer reads what another releases here.
+            event.ticket = self.tickets.0.fetch_add(1, Ordering::Release);
+            fence(Ordering::Release);
+        }
+    }
+
+    /// Puts an event with a ticket into the lane `home`, or into another if that is full. Returns
+    /// whether it was another, or the event if all are full.
+    #[expect(clippy::inline_always, reason = "a call that passes an event on copies it")]
+    #[inline(always)]
+    pub(super) fn try_push(&self, home: usize, event: Event) -> Result<bool, Event> {
+        match self.inputs[home].try_send(event) {
+            Ok(()) => Ok(false),
+            Err(full) => self.push_elsewhere(home, full),
+        }
+    }
+
+    #[cold]
+    fn push_elsewhere(&self, home: usize, mut full: TrySendError<Event>) -> Result<bool, Event> {
+        for other in 1..self.inputs.len() {
+            match self.inputs[self.home(home + other)].try_send(full.into_inner()) {
+                Ok(()) => return Ok(true),
+                Err(also_full) => full = also_full,
+            }
+        }
+        // Or disconnected: the session is over, as the caller will see.
+        Err(full.into_inner())
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.inputs.len()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Events in all lanes.
+    pub(super) fn len(&self) -> usize {
+        self.inputs.iter().map(Sender::len).sum()
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        drop_later(std::mem::take(&mut self.inputs), self.capacity);
+    }
+}
+
+/// Drops an end of lanes of this capacity, without waiting for it if that takes long.
+pub(super) fn drop_later(end: impl Send + 'static, capacity: usize) {
+    if capacity >= FREED_LATER {
+        // If there cannot be such a thread, the closure is dropped here, and `end` with it.
+        let thread = std::thread::Builder::new().name("wedr-cleanup".into());
+        let _ = thread.spawn(move || drop(end));
+    }
+}
+
+/// The writer's ends: takes the events of all lanes out in one order.
+pub(super) struct Merge {
+    lanes: Vec<Lane>,
+    /// Events with this ticket or a later one wait for the next pass.
+    cut: u64,
+    /// The lane that the next event is taken from, as long as its ticket is below `limit`: no other
+    /// lane has an event for that.
+    current: usize,
+    limit: u64,
+}
+
+struct Lane {
+    events: Receiver<Event>,
+    /// The event at the head of this lane, taken out to see its ticket.
+    head: Option<Event>,
+    /// Events that were taken from this lane.
+    taken: u64,
+}
+
+impl Merge {
+    fn new(lanes: Vec<Receiver<Event>>) -> Self {
+        let lanes = lanes.into_iter().map(|events| Lane { events, head: None, taken: 0 });
+        Self { lanes: lanes.collect(), cut: 0, current: 0, limit: 0 }
+    }
+
+    /// Begins a pass. The last pass of a session takes everything, whatever its ticket.
+    pub(super) fn begin(&mut self, of: &Lanes, is_last: bool) {
+        // With one lane there are no tickets.
+        self.cut = if self.lanes.len() == 1 || is_last {
+            u64::MAX
+        } else {
+            of.tickets.0.load(Ordering::Acquire)
+        };
+        self.current = 0;
+        self.limit = if self.lanes.len() == 1 { u64::MAX } else { 0 };
+        if self.lanes.len() > 1 {
+            for lane in &mut self.lanes {
+                lane.look();
+            }
+        }
+    }
+
+    /// Hands the next event of this pass to `put`; false if there is none.
+    #[inline]
+    pub(super) fn take(&mut self, put: impl FnOnce(&mut Event)) -> bool {
+        let lane = &mut self.lanes[self.current];
+        if self.limit > 0 {
+            match lane.events.try_recv() {
+                Ok(mut event) if event.ticket < self.limit => {
+                    lane.taken += 1;
+                    put(&mut event);
+                    return true;
+                }
+                Ok(event) => lane.head = Some(event),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) if self.lanes.len() == 1 => {
+                    return false;
+                }
+                Err(_) => {}
+            }
+        }
+        self.take_from_another(put)
+    }
+
+    fn take_from_another(&mut self, put: impl FnOnce(&mut Event)) -> bool {
+        let (mut first, mut second) = ((u64::MAX, None), u64::MAX);
+        for (index, lane) in self.lanes.iter().enumerate() {
+            if let Some(event) = &lane.head {
+                if event.ticket < first.0 {
+                    second = first.0;
+                    first = (event.ticket, Some(index));
+                } else {
+                    second = second.min(event.ticket);
+                }
+            }
+        }
+        let (ticket, Some(index)) = first else {
+            self.limit = 0;
+            return false;
+        };
+        if ticket >= self.cut {
+            self.limit = 0;
+            return false;
+        }
+        self.current = index;
+        self.limit = second.min(self.cut);
+        let lane = &mut self.lanes[index];
+        if let Some(event) = &mut lane.head {
+            put(event);
+        }
+        lane.head = None;
+        lane.taken += 1;
+        true
+    }
+
+    /// Events in the lanes and at their heads.
+    pub(super) fn len(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.events.len()).sum::<usize>() + self.heads()
+    }
+
+    /// Events that were taken out to see their tickets.
+    pub(super) fn heads(&self) -> usize {
+        self.lanes.iter().filter(|lane| lane.head.is_some()).count()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.head.is_none() && lane.events.is_empty())
+    }
+
+    /// For each lane, how many events must have been taken until all that are in it now are.
+    pub(super) fn target(&self) -> Vec<u64> {
+        let target =
+            |lane: &Lane| lane.taken + lane.events.len() as u64 + u64::from(lane.head.is_some());
+        self.lanes.iter().map(target).collect()
+    }
+
+    pub(super) fn has_reached(&self, target: &[u64]) -> bool {
+        self.lanes.iter().zip(target).all(|(lane, target)| lane.taken >= *target)
+    }
+}
+
+impl Lane {
+    fn look(&mut self) {
+        if self.head.is_none() {
+            self.head = self.events.try_recv().ok();
+        }
+    }
+}

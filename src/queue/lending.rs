@@ -1,0 +1,46 @@
+//! Lends empty buffers to producers that serialise a long event.
+
+use super::thread::{self, Inside};
+use super::{Queue, pool};
+use crate::wire::event::Lender;
+
+impl Queue {
+    /// Where long texts get their buffers from.
+    pub(crate) fn lender(&self) -> &dyn Lender {
+        self
+    }
+
+    /// Admits producers after this thread has freed bytes: the writer does not see that.
+    fn admit_to_freed_bytes(&self) {
+        if self.gate.has_waiters() {
+            let _inside = Inside::enter();
+            self.admit();
+        }
+    }
+}
+
+/// Lends the empty buffers of the calling thread's lane.
+impl Lender for Queue {
+    fn lend(&self, bytes: usize) -> Option<Vec<u8>> {
+        // Producers that lack bytes have a right to the empty buffers. And a thread inside the queue
+        // could not admit them when it gives a buffer back.
+        if self.gate.lacks_bytes() || thread::is_inside() {
+            return None;
+        }
+        self.pool.lend(self.home(), bytes)
+    }
+
+    fn capacity(&self, bytes: usize) -> usize {
+        pool::cost(bytes)
+    }
+
+    fn take_back(&self, buffer: Vec<u8>) {
+        self.pool.take_back(self.home(), buffer);
+        self.admit_to_freed_bytes();
+    }
+
+    fn write_off(&self, bytes: usize) {
+        self.pool.write_off(bytes);
+        self.admit_to_freed_bytes();
+    }
+}

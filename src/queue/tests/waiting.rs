@@ -1,0 +1,318 @@
+//! Producers that wait for a slot or for bytes.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+
+#[test]
+fn small_events_do_not_starve_a_large_event() {
+    const SMALL_ONES: usize = 3;
+    let (queue, mut consumer) = open(64, 4 * LONG + 200);
+    let queue = &*queue;
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        for _ in 0..SMALL_ONES {
+            scope.spawn(|| while push(queue, LONG, Waiting::Policy).is_ok() {});
+        }
+        while queue.gate.waiting() < SMALL_ONES {
+            thread::yield_now();
+        }
+        let large = scope.spawn(|| push(queue, 3 * LONG, Waiting::Policy).unwrap());
+        // Any producer may take a free slot, and the small events would fit at once.
+        let mut taken = 0;
+        while !large.is_finished() {
+            if queue.gate.waiting() <= SMALL_ONES || take(&mut consumer).is_none() {
+                thread::yield_now();
+                continue;
+            }
+            consumer.admit();
+            taken += 1;
+            // Many more than there are waiting producers. The large event may be queued before its thread
+            // ends.
+            assert!(taken < 500, "starved");
+        }
+    });
+}
+
+#[test]
+fn timed_out_small_events_do_not_starve_a_large_event() {
+    const SMALL_ONES: usize = 2;
+    let (queue, mut consumer) = open(64, 4 * LONG + 200);
+    let queue = &*queue;
+    while push(queue, LONG, Waiting::Never).is_ok() {}
+    let attempts = &AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        let large = scope.spawn(|| push(queue, 3 * LONG, Waiting::Policy));
+        until_a_producer_waits(queue);
+        for _ in 0..SMALL_ONES {
+            scope.spawn(move || {
+                let now = || Waiting::Until(Deadline::after(Duration::ZERO));
+                while !closed(push(queue, LONG, now())) {
+                    attempts.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut taken = 0;
+        while !large.is_finished() {
+            if take(&mut consumer).is_some() {
+                consumer.admit();
+                taken += 1;
+                assert!(taken < 100, "starved");
+            }
+            // Each producer of a small event has tried to get the bytes.
+            let enough = attempts.load(Ordering::Relaxed) + 2 * SMALL_ONES;
+            while attempts.load(Ordering::Relaxed) < enough {
+                thread::yield_now();
+            }
+        }
+        large.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn wait_does_not_time_out_while_there_is_room() {
+    let mut limit = Duration::from_millis(50);
+    loop {
+        let (queue, mut consumer) = open(1, 0);
+        push(&queue, SHORT, Waiting::Never).unwrap();
+        let deadline = Deadline::after(limit);
+        let (pushed, in_time) = push_while(&queue, SHORT, deadline, || {
+            // There is room, and no thread wakes the producer.
+            take(&mut consumer).unwrap();
+            !deadline.has_passed()
+        });
+        if in_time {
+            return pushed.expect("it looks again when its time is up");
+        }
+        // The other thread may have stopped waiting before.
+        limit *= 2;
+    }
+}
+
+#[test]
+fn wait_without_room_times_out_and_is_not_a_refusal() {
+    let (queue, _consumer) = open(1, 0);
+    push(&queue, SHORT, Waiting::Never).unwrap();
+    let soon = Waiting::Until(Deadline::after(Duration::from_millis(20)));
+    assert!(matches!(push(&queue, SHORT, soon), Err(Error::QueueFull)));
+    let stats = queue.stats();
+    assert_eq!((stats.refused, stats.waits, stats.queued), (0, 1, 1));
+    assert!(stats.longest_wait >= Duration::from_millis(20));
+}
+
+#[test]
+fn each_blocked_producer_keeps_a_slot() {
+    let (queue, mut consumer) = open(2, 0);
+    let newcomer = || push(&queue, SHORT, Waiting::Never);
+    newcomer().unwrap();
+    newcomer().unwrap();
+    thread::scope(|scope| {
+        let _closes = Closes(&queue);
+        let waiting = scope.spawn(|| push(&queue, SHORT, Waiting::Policy));
+        until_a_producer_waits(&queue);
+        take(&mut consumer).unwrap();
+        assert!(matches!(newcomer(), Err(Error::QueueFull)), "the one slot is the waiter's");
+        take(&mut consumer).unwrap();
+        newcomer().expect("there is one for each");
+        assert!(matches!(newcomer(), Err(Error::QueueFull)));
+        consumer.admit_all();
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn no_producer_blocks_on_free_slots_while_the_writer_waits() {
+    const WAITERS: usize = 3 * super::consumer::AT_ONCE / 2;
+    let (queue, mut consumer) = open(2 * super::consumer::AT_ONCE, 0);
+    let queue = &*queue;
+    while push(queue, SHORT, Waiting::Never).is_ok() {}
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        let waiting: Vec<_> =
+            (0..WAITERS).map(|_| scope.spawn(|| push(queue, SHORT, Waiting::Policy))).collect();
+        while queue.gate.waits() < WAITERS as u64 {
+            thread::yield_now();
+        }
+        // A batch, which the agent does not read.
+        while take(&mut consumer).is_some() {}
+        consumer.admit();
+        consumer.admit_all();
+        let limit = Deadline::after(LIMIT);
+        while waiting.iter().any(|push| !push.is_finished()) {
+            assert!(!limit.has_passed(), "{} still wait", queue.gate.waiting());
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn newcomers_overtake_a_waiter_a_bounded_number_of_times() {
+    const NEWCOMERS: usize = 2;
+    const MARK: &str = "the waiter";
+    for (capacity, rounds) in [(1, 60), (8, 10)] {
+        let (queue, mut consumer) = open(capacity, 0);
+        let queue = &*queue;
+        thread::scope(|scope| {
+            let _closes = Closes(queue);
+            for _ in 0..NEWCOMERS {
+                // These producers come again and again, and never wait in the queue.
+                scope.spawn(|| while !closed(push(queue, SHORT, Waiting::Never)) {});
+            }
+            for _ in 0..rounds {
+                let waiter = scope.spawn(|| {
+                    push_kind(queue, MARK, 0, Waiting::Policy).unwrap();
+                });
+                while queue.gate.waiting() == 0 && !waiter.is_finished() {
+                    thread::yield_now();
+                }
+                // The events that are queued, and those that come before the waiter's. One slot at a time: a
+                // producer that takes it takes it from the others.
+                let mut before = 0;
+                loop {
+                    while queue.lanes.len() < capacity {
+                        thread::yield_now();
+                    }
+                    let event = take(&mut consumer).unwrap();
+                    consumer.admit_all();
+                    if event.windows(MARK.len()).any(|w| w == MARK.as_bytes()) {
+                        break;
+                    }
+                    before += 1;
+                    let most = capacity + NEWCOMERS;
+                    assert!(before <= most, "{capacity} slots: {before} events came before");
+                }
+                waiter.join().unwrap();
+            }
+        });
+    }
+}
+
+/// Waits until all `producers` are blocked, and takes events with `take`. Fails if a producer is still
+/// blocked long after.
+fn all_get_their_turn(
+    (queue, mut consumer): (Arc<Queue>, Consumer),
+    producers: u64,
+    bytes: usize,
+    mut take: impl FnMut(&mut Consumer) -> bool,
+) {
+    let queue = &*queue;
+    push(queue, bytes, Waiting::Never).unwrap();
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        let producers: Vec<_> =
+            (0..producers).map(|_| scope.spawn(|| push(queue, bytes, Waiting::Policy))).collect();
+        while queue.gate.waits() < producers.len() as u64 {
+            thread::yield_now();
+        }
+        let mut left = producers.len() + 1;
+        while left > 0 {
+            if take(&mut consumer) {
+                left -= 1;
+                continue;
+            }
+            let limit = Deadline::after(LIMIT);
+            consumer.idle(limit);
+            assert!(!limit.has_passed(), "{} still wait", queue.gate.waiting());
+        }
+        for producer in producers {
+            producer.join().unwrap().unwrap();
+        }
+    });
+    assert_eq!((queue.gate.waiting(), queue.lanes.len()), (0, 0));
+}
+
+#[test]
+fn last_blocked_producers_get_their_turns() {
+    // One slot, or bytes for one event: the writer may take an event before the producer ends its turn.
+    for (capacity, heap_bytes, bytes) in [(1, 0, SHORT), (64, 1, LONG)] {
+        for _ in 0..300 {
+            let queue = open(capacity, heap_bytes);
+            all_get_their_turn(queue, 3, bytes, |consumer| pass(consumer, 1, |_| ()) > 0);
+        }
+    }
+}
+
+#[test]
+fn bytes_of_an_unbatched_event_admit_producers() {
+    for _ in 0..50 {
+        all_get_their_turn(open(64, 1), 3, 100_000, |consumer| {
+            let mut sent_in_place = None;
+            consumer.begin_pass();
+            let taken = consumer.take(|tail| {
+                if let EventTail::Long { bytes, home } = tail {
+                    sent_in_place = Some((*home, std::mem::take(bytes)));
+                }
+            });
+            consumer.end_pass(0);
+            consumer.admit();
+            // The write, which may block.
+            consumer.admit_all();
+            consumer.sent(u64::from(taken));
+            if let Some((home, bytes)) = sent_in_place {
+                consumer.recycle(home, bytes);
+            }
+            taken
+        });
+    }
+}
+
+/// A payload of [`LONG`] bytes that calls a function while it is serialised, and fails if the function says
+/// so.
+struct Calls<'a>(&'a dyn Fn() -> bool);
+
+impl serde::Serialize for Calls<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = "x".repeat(LONG).serialize(serializer)?;
+        if (self.0)() { Ok(written) } else { Err(serde::ser::Error::custom("it was told to fail")) }
+    }
+}
+
+/// One thread serialises an event into the only buffer of the budget. Another thread waits for bytes. It must
+/// get them when the first gives the buffer back. The writer does nothing meanwhile.
+fn lent_buffer_is_given_up(is_written: bool) {
+    let (queue, mut consumer) = open(64, cost_of(LONG));
+    let queue = &*queue;
+    push(queue, LONG, Waiting::Never).unwrap();
+    pass(&mut consumer, 1, |_| ());
+    consumer.idle(Deadline::after(Duration::ZERO));
+    assert_eq!(queue.pool.charged(), 0);
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        let waits = std::cell::OnceCell::new();
+        let let_another_wait = || {
+            assert_eq!(queue.pool.charged(), cost_of(LONG), "the buffer is lent");
+            let _ = waits.set(scope.spawn(|| push(queue, LONG, Waiting::Policy)));
+            until_a_producer_waits(queue);
+            is_written
+        };
+        let mut event = Event::blank();
+        let payload = Calls(&let_another_wait);
+        let text = event.tail.write("test", 1, &payload, queue.max_content(), queue.lender());
+        if is_written {
+            let text = text.unwrap().expect("it does not fit inline");
+            assert!(is_full(&queue.push_long(text, Waiting::Never)), "those bytes are another's");
+        } else {
+            text.err().expect("it was told to fail");
+        }
+        let limit = Deadline::after(LIMIT);
+        while !waits.get().unwrap().is_finished() {
+            assert!(!limit.has_passed(), "the other producer still waits");
+            thread::yield_now();
+        }
+    });
+    assert_eq!(pass(&mut consumer, 2, |_| ()), 1, "the producer that waited has pushed");
+    assert!(consumer.is_empty());
+}
+
+#[test]
+fn lent_buffer_that_is_given_back_admits_a_producer() {
+    lent_buffer_is_given_up(false);
+}
+
+#[test]
+fn lent_buffer_of_a_refused_event_admits_a_producer() {
+    lent_buffer_is_given_up(true);
+}

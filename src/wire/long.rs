@@ -1,0 +1,155 @@
+//! The text of an event that is too long to be stored inline.
+
+use std::cell::Cell;
+
+/// The longest text, in bytes, that is put together in the thread's scratch buffer. A scratch
+/// buffer doubles as it grows, so its capacity is at most twice this.
+pub(super) const SCRATCH: usize = 32 << 10;
+
+thread_local! {
+    static KEPT: Kept = const { Kept { scratch: Cell::new(Vec::new()), last: Cell::new(0) } };
+}
+
+/// What a thread keeps between two long texts.
+struct Kept {
+    /// A buffer for texts for which none is lent. It is taken out while it is in use, so that a
+    /// `Serialize` implementation may emit.
+    scratch: Cell<Vec<u8>>,
+    /// The length of the last long text: the next is probably as long.
+    last: Cell<usize>,
+}
+
+/// Lends buffers for long texts, so that a complete text need not be copied.
+pub(crate) trait Lender {
+    /// An empty buffer for texts of `bytes` bytes, if one is free.
+    fn lend(&self, bytes: usize) -> Option<Vec<u8>>;
+    /// The capacity, in bytes, of a new buffer for texts of `bytes` bytes, so that it can be lent later.
+    fn capacity(&self, bytes: usize) -> usize;
+    /// Takes a buffer back, whatever is in it.
+    fn take_back(&self, buffer: Vec<u8>);
+    /// Writes off a lent buffer with this capacity, which the borrower keeps.
+    fn write_off(&self, bytes: usize);
+}
+
+/// Lends nothing.
+pub(crate) struct NoLender;
+
+impl Lender for NoLender {
+    fn lend(&self, _: usize) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn capacity(&self, bytes: usize) -> usize {
+        bytes
+    }
+
+    fn take_back(&self, _: Vec<u8>) {}
+
+    fn write_off(&self, _: usize) {}
+}
+
+/// A text that does not fit inline, in a lent buffer, in the thread's scratch buffer, or, if it is
+/// longer than [`SCRATCH`] bytes, in a buffer of its own. Dropping it gives the buffer back.
+#[derive(Default)]
+pub(crate) struct LongText<'l> {
+    bytes: Vec<u8>,
+    /// The lender of the buffer. A lent buffer must not be reallocated.
+    lender: Option<&'l dyn Lender>,
+}
+
+impl<'l> LongText<'l> {
+    /// An empty text that will have at least `bytes` bytes.
+    pub(super) fn new(bytes: usize, lender: &'l dyn Lender) -> Self {
+        // A thread that is ending has no thread-locals; then this allocates.
+        let last = KEPT.try_with(|kept| kept.last.get()).unwrap_or(0);
+        let probable = bytes.max(last);
+        if let Some(bytes) = lender.lend(probable) {
+            return Self { bytes, lender: Some(lender) };
+        }
+        if probable > SCRATCH {
+            return Self { bytes: Vec::with_capacity(lender.capacity(probable)), lender: None };
+        }
+        let mut bytes = KEPT.try_with(|kept| kept.scratch.take()).unwrap_or_default();
+        bytes.clear();
+        Self { bytes, lender: None }
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8], lender: &'l dyn Lender) {
+        let needed = self.bytes.len() + bytes.len();
+        if needed > self.bytes.capacity() && (self.lender.is_some() || needed > SCRATCH) {
+            self.move_to_longer(needed, lender);
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn move_to_longer(&mut self, needed: usize, lender: &'l dyn Lender) {
+        let probable = needed.max(2 * self.bytes.len());
+        let mut longer = match lender.lend(probable) {
+            Some(bytes) => Self { bytes, lender: Some(lender) },
+            None => Self { bytes: Vec::with_capacity(lender.capacity(probable)), lender: None },
+        };
+        longer.bytes.extend_from_slice(&self.bytes);
+        *self = longer;
+    }
+
+    /// Notes the length of a text that is complete.
+    pub(super) fn finish(&self) {
+        let _ = KEPT.try_with(|kept| kept.last.set(self.bytes.len()));
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The buffer, to be appended to. Its capacity must stay as it is.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Hands the buffer over, and says whether it was lent; or returns the text, if it is in the
+    /// scratch buffer or if its buffer has more capacity than `at_most`.
+    pub(crate) fn into_buffer(mut self, at_most: usize) -> Result<(Vec<u8>, bool), Self> {
+        let is_own = self.lender.is_some() || self.bytes.len() > SCRATCH;
+        if is_own && self.bytes.capacity() <= at_most {
+            let was_lent = self.lender.take().is_some();
+            Ok((std::mem::take(&mut self.bytes), was_lent))
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Makes a text again of a buffer that was handed over and not lent.
+    pub(crate) fn from_buffer(bytes: Vec<u8>) -> Self {
+        Self { bytes, lender: None }
+    }
+
+    /// Keeps a lent buffer: the text may have to wait, and must hold nothing that others wait for.
+    pub(crate) fn keep(&mut self) {
+        if let Some(lender) = self.lender.take() {
+            lender.write_off(self.bytes.capacity());
+        }
+    }
+}
+
+impl Drop for LongText<'_> {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        match self.lender.take() {
+            Some(lender) => lender.take_back(bytes),
+            None if (1..=2 * SCRATCH).contains(&bytes.capacity()) => {
+                // An error means that the thread is ending.
+                let _ = KEPT.try_with(|kept| kept.scratch.set(bytes));
+            }
+            None => {}
+        }
+    }
+}
+
+/// Capacity of the scratch buffer that the calling thread has kept, which this takes away.
+#[cfg(test)]
+pub(super) fn take_scratch() -> usize {
+    KEPT.with(|kept| {
+        kept.last.set(0);
+        kept.scratch.take().capacity()
+    })
+}

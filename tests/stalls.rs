@@ -1,0 +1,112 @@
+//! Agents that stall, for a time or for good: what is counted, how long `run` takes, and how many heartbeats
+//! follow.
+
+mod common;
+
+use std::thread;
+use std::time::Duration;
+#[cfg(unix)]
+use std::time::Instant;
+
+use common::time::Moment;
+use common::{LIMIT, SLACK, fill, runner, session, stalled_agent, watched};
+use wedr_plugin_sdk::Error;
+
+#[test]
+fn high_water_is_exact_in_a_stall() {
+    watched(|| {
+        for capacity in [8, 8192] {
+            let agent = stalled_agent();
+            let runner = runner(&agent).channel_capacity(capacity).drain_timeout(Duration::ZERO);
+            let mut queued = 0;
+            let (result, report) = session(runner, |sink, _| {
+                fill(sink);
+                queued = sink.stats().queued;
+                Ok(())
+            });
+            assert!(matches!(result, Err(Error::Undelivered { .. })), "{result:?}");
+            assert!(queued >= capacity, "{queued} queued");
+            // Some of the events that the writer had taken may have been sent completely.
+            let high_water = report.stats.queue_high_water;
+            assert!((capacity..=queued).contains(&high_water), "{queued}: {:?}", report.stats);
+        }
+    });
+}
+
+#[test]
+fn flush_without_time_tells_whether_events_are_queued() {
+    watched(|| {
+        let agent = stalled_agent();
+        let (result, _) = session(runner(&agent), |sink, _| {
+            sink.flush(Duration::ZERO)?;
+            fill(sink);
+            let flushed = sink.flush(Duration::ZERO);
+            assert!(matches!(flushed, Err(Error::FlushTimeout(Duration::ZERO))), "{flushed:?}");
+            agent.resume();
+            sink.flush(LIMIT)?;
+            sink.flush(Duration::ZERO)
+        });
+        result.unwrap();
+    });
+}
+
+/// The largest capacity. The queue takes more than a gigabyte.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn full_queue_of_the_largest_capacity_does_not_delay_run() {
+    const CAPACITY: usize = 4_194_304;
+    for drain_timeout in [Duration::ZERO, Duration::from_millis(100)] {
+        watched(move || {
+            let agent = stalled_agent();
+            let runner = runner(&agent).channel_capacity(CAPACITY).drain_timeout(drain_timeout);
+            let mut returned = None;
+            let (result, report) = session(runner, |sink, _| {
+                thread::scope(|scope| {
+                    for _ in 0..2 {
+                        scope.spawn(|| while sink.event("test").try_emit(&1).is_ok() {});
+                    }
+                });
+                returned = Some(Moment::now());
+                Ok(())
+            });
+            returned.unwrap().elapsed_within(drain_timeout + SLACK);
+            assert!(matches!(result, Err(Error::Undelivered { .. })), "{result:?}");
+            assert!(report.stats.undelivered >= CAPACITY as u64, "{:?}", report.stats);
+        });
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn one_heartbeat_follows_a_stall_in_a_heartbeat() {
+    use common::{emit_alone, events_that_fit_alone};
+    const INTERVAL: Duration = Duration::from_millis(200);
+    watched(|| {
+        let fits = events_that_fit_alone("");
+        let agent = stalled_agent();
+        let runner = runner(&agent).heartbeat(INTERVAL);
+        let (result, _) = session(runner, |sink, _| {
+            (0..fits - 3).try_for_each(|_| emit_alone(sink, ""))?;
+            // Heartbeats fill the rest of the pipe, until the writer is blocked while it writes one.
+            let mut beats = sink.stats().heartbeats;
+            loop {
+                thread::sleep(4 * INTERVAL);
+                let now = sink.stats().heartbeats;
+                if now == beats {
+                    break;
+                }
+                beats = now;
+            }
+            let resumed = Instant::now();
+            agent.resume();
+            while sink.stats().heartbeats < beats + 2 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            // One heartbeat comes at once, and the next an interval later.
+            let second = resumed.elapsed();
+            assert!(second >= INTERVAL, "the second heartbeat came after {second:?}");
+            Ok(())
+        });
+        result.unwrap();
+    });
+}
