@@ -5,9 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use wedr_plugin_sdk::{Error, Result};
-
-use crate::lines::Forwarder;
+use wedr_plugin_sdk::Error;
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}: {remedy}", path.display())]
@@ -32,6 +30,15 @@ impl Failure {
         Self { operation, path: path.to_owned(), remedy, source: source.into() }
     }
 
+    /// Whether a file could not be replaced because another process has it open. Only Windows refuses this.
+    pub(crate) fn is_replacing_an_open_file(&self) -> bool {
+        // ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION
+        let codes = [5, 32];
+        let source = self.source.downcast_ref::<io::Error>();
+        let code = source.and_then(io::Error::raw_os_error);
+        cfg!(windows) && self.operation == REPLACE && code.is_some_and(|code| codes.contains(&code))
+    }
+
     /// The message and its cause.
     pub(crate) fn full(&self) -> String {
         format!("{self}: {}", self.source)
@@ -42,6 +49,9 @@ impl Failure {
 pub(crate) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::plugin(Failure::new(operation, path, source))
 }
+
+/// The operation that replaces a file by another.
+pub(crate) const REPLACE: &str = "replace";
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
@@ -64,8 +74,9 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// A problem is reported after this time. A rotated log is unreadable for some microseconds, and a
-/// folder is missing while its file system is mounted again.
+/// A problem is reported after this time. A rotated log is unreadable for some microseconds, a folder is
+/// missing while its file system is mounted again, and on Windows another program may have the position
+/// file open.
 const LASTING: Duration = Duration::from_secs(5);
 
 /// A problem that may disappear before the next look.
@@ -80,18 +91,18 @@ impl LastingProblem {
         self.since.is_some_and(|since| since.elapsed() >= LASTING)
     }
 
-    /// Records the current problem, and reports a lasting problem once.
-    pub(crate) fn set(&mut self, problem: Option<Failure>, out: &Forwarder) -> Result<()> {
+    /// Records the current problem. Returns a lasting problem once, to be reported.
+    pub(crate) fn set(&mut self, problem: Option<Failure>) -> Option<Failure> {
         let Some(failure) = problem else {
             *self = Self::default();
-            return Ok(());
+            return None;
         };
         self.since.get_or_insert_with(Instant::now);
         let text = failure.full();
-        if self.is_lasting() && text != self.reported {
-            out.error(&text)?;
-            self.reported = text;
+        if !self.is_lasting() || text == self.reported {
+            return None;
         }
-        Ok(())
+        self.reported = text;
+        Some(failure)
     }
 }

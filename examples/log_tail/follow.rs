@@ -86,7 +86,7 @@ impl Follower {
         let is_settled = !list || self.list(&mut problem)?;
         let is_read = !self.is_announced || self.read(&mut problem)?;
         if list && is_settled {
-            self.problem.set(problem, &self.out)?;
+            self.problem.set(problem).map_or(Ok(()), |failure| self.report(failure))?;
         }
         Ok(!(is_settled && is_read))
     }

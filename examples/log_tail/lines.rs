@@ -65,7 +65,7 @@ impl Forwarder {
         self.sink.event("log_start").emit(&start)
     }
 
-    /// Reports why the plugin cannot read at the moment. Standard error alone is not enough: an agent
+    /// Reports what the plugin cannot do at the moment, and why. Standard error alone is not enough: an agent
     /// that is a service discards it.
     pub(crate) fn error(&self, error: &str) -> Result<()> {
         eprintln!("log_tail: {error}");

@@ -38,8 +38,8 @@
 //!   it is absent if the log does not exist yet. `resumed` is true if the position file gave the position.
 //! - `log_line` is one line. Lines come in the order in which they were written. A line that is too long for
 //!   one event is sent in numbered parts.
-//! - `log_error` reports why the plugin has not been able to read for more than 5 s, for example a missing
-//!   permission. The plugin continues as soon as it can.
+//! - `log_error` reports why the plugin has not been able to read the log, or to save its position, for more than
+//!   5 s: for example a missing permission. The plugin continues as soon as it can.
 //!
 //! Each event has the path of the log in `file`.
 //!
@@ -105,7 +105,7 @@ type End = Option<(PositionFile, Saved)>;
 /// Saves the last position. Only `on_close` knows whether the agent has read everything.
 fn save_end(report: &SessionReport, end: End) {
     let failure =
-        end.filter(|_| report.confirmed).and_then(|(file, saved)| file.write(&saved).err());
+        end.filter(|_| report.confirmed).and_then(|(file, saved)| file.write_at_end(&saved).err());
     if let Some(failure) = failure {
         eprintln!("log_tail: {}", failure.full());
     }

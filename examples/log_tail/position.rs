@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::mem;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use wedr_plugin_sdk::{Error, EventSink, Result};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, LastingProblem, REPLACE};
 use crate::file::{Head, Id};
 use crate::follow::EVERY;
 
@@ -59,15 +59,16 @@ impl Saved {
 
 pub(crate) struct PositionFile {
     path: PathBuf,
-    /// The last saved content and its time.
-    last: Option<(Instant, Saved)>,
-    /// The last attempt failed, and the failure has been reported.
-    has_failed: bool,
+    /// The last saved content.
+    last: Option<Saved>,
+    /// The time of the last attempt to save.
+    tried: Option<Instant>,
+    problem: LastingProblem,
 }
 
 impl PositionFile {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, last: None, has_failed: false }
+        Self { path, last: None, tried: None, problem: LastingProblem::default() }
     }
 
     /// Returns `None` if the file does not exist yet.
@@ -89,13 +90,14 @@ impl PositionFile {
 
     /// Whether it is time to save again.
     pub(crate) fn is_due(&self) -> bool {
-        self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVERY)
+        self.tried.is_none_or(|at| at.elapsed() >= EVERY)
     }
 
     /// Saves a new position when the operating system has taken the events of all lines before it.
-    /// Returns a failure that was not reported yet. A failure of the first save is an error.
+    /// Returns a failure that must be reported. If the first save fails, this is an error, except when
+    /// another process has the position file open.
     pub(crate) fn keep(&mut self, saved: Saved, sink: &EventSink) -> Result<Option<Failure>> {
-        if self.last.as_ref().is_some_and(|(_, last)| *last == saved) {
+        if self.last.as_ref() == Some(&saved) {
             return Ok(None);
         }
         match sink.flush(EVERY) {
@@ -104,19 +106,35 @@ impl PositionFile {
             Err(Error::FlushTimeout(_)) => return Ok(None),
             Err(e) => return Err(e),
         }
-        let (saved, failure) = match (self.write(&saved), self.last.take()) {
-            (Ok(()), _) => (saved, None),
-            (Err(failure), None) => return Err(Error::plugin(failure)),
-            (Err(failure), Some((_, last))) => (last, Some(failure)),
-        };
-        self.last = Some((Instant::now(), saved));
-        let had_failed = mem::replace(&mut self.has_failed, failure.is_some());
-        Ok(failure.filter(|_| !had_failed))
+        self.tried = Some(Instant::now());
+        match self.write(&saved) {
+            Ok(()) => {
+                self.last = Some(saved);
+                Ok(self.problem.set(None))
+            }
+            Err(failure) if self.last.is_none() && !failure.is_replacing_an_open_file() => {
+                Err(Error::plugin(failure))
+            }
+            Err(failure) => Ok(self.problem.set(Some(failure))),
+        }
+    }
+
+    /// Saves the last position. Waits up to a second for another process that has the file open.
+    pub(crate) fn write_at_end(&self, saved: &Saved) -> Result<(), Failure> {
+        let began = Instant::now();
+        loop {
+            match self.write(saved) {
+                Err(failure) if failure.is_replacing_an_open_file() && began.elapsed() < EVERY => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Replaces the file atomically: a reader sees the old content or the new content, also after a
     /// power failure.
-    pub(crate) fn write(&self, saved: &Saved) -> Result<(), Failure> {
+    fn write(&self, saved: &Saved) -> Result<(), Failure> {
         let mut temporary = self.path.clone().into_os_string();
         temporary.push(".tmp");
         let temporary = Path::new(&temporary);
@@ -128,9 +146,13 @@ impl PositionFile {
             // `create_new` does not follow a link that another user created.
             let mut file = File::create_new(temporary)?;
             file.write_all(&serde_json::to_vec(saved)?)?;
-            file.sync_all()?;
-            fs::rename(temporary, &self.path)
+            file.sync_all()
         };
-        written().map_err(|e| Failure::new("write", &self.path, e))
+        written().map_err(|e| Failure::new("write", &self.path, e))?;
+        fs::rename(temporary, &self.path).map_err(|e| {
+            let remedy =
+                "close other programs that have it open, and allow the plugin's user to replace it";
+            Failure::with_remedy(REPLACE, &self.path, remedy, e)
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! The position file.
 
+use std::fs::File;
 use std::path::Path;
 #[cfg(unix)]
 use std::time::UNIX_EPOCH;
@@ -23,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         kills_lose_nothing,
         position_is_saved_while_the_plugin_runs,
         lines_that_the_agent_was_not_sent_are_not_skipped,
+        position_file_may_be_open_in_another_process,
         log_truncated_meanwhile_is_a_gap,
         #[cfg(unix)]
         log_removed_meanwhile_is_a_gap,
@@ -118,6 +120,22 @@ fn lines_that_the_agent_was_not_sent_are_not_skipped() {
     let run = story.run();
     story.lines(1);
     story.wait(&run);
+    story.kill(run);
+    story.expect_nothing_lost();
+}
+
+/// Windows does not replace a file that another process has open.
+fn position_file_may_be_open_in_another_process() {
+    let mut story = Story::new();
+    let opened = File::open(&story.position).unwrap();
+    let run = story.run();
+    story.lines(10);
+    story.wait(&run);
+    // The plugin reads these lines after its first attempt to save.
+    story.lines(10);
+    story.wait(&run);
+    drop(opened);
+    story.wait_until_saved();
     story.kill(run);
     story.expect_nothing_lost();
 }

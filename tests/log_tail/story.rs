@@ -93,7 +93,9 @@ impl Story {
             s[0].end.is_some() || s[0].events().last().is_some_and(|e| e.payload["text"] == last)
         };
         assert!(run.agent.wait_until(PROCESS_LIMIT, is_there), "no line {last}");
-        assert_eq!(run.agent.sessions()[0].events().last().unwrap().payload["text"], last);
+        let sessions = run.agent.sessions();
+        let event = sessions[0].events().last().unwrap();
+        assert_eq!(event.payload["text"], last, "{event:?}, end: {:?}", sessions[0].end);
     }
 
     pub(crate) fn kill(&mut self, run: Run) {
