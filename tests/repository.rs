@@ -1,5 +1,5 @@
-//! Rules of this repository: the module layers of docs/architecture.md hold, the tests that
-//! docs/reliability.md names exist, links lead somewhere, files are short, and some words are not used.
+//! Rules of this repository: the module layers of docs/architecture.md hold, the tests, files and items that
+//! the pages name exist, links lead somewhere, files are short, and some words are not used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -180,6 +180,65 @@ fn table_rows_name_existing_tests() {
             }
         }
         assert!(named > 15, "only {named} tests were found in {matrix}");
+    }
+}
+
+/// The texts between backquotes in a page, outside its code blocks.
+fn code_spans(page: &str) -> impl Iterator<Item = &str> {
+    prose(page).flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+/// All files below a folder, except the results of builds.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let below = folders.iter().filter(|folder| !folder.ends_with("target"));
+    files.into_iter().chain(below.flat_map(|folder| self::files(folder))).collect()
+}
+
+/// Whether `path` is a file or a folder of the repository. A page may leave out the first folders.
+fn is_in_repository(path: &str, files: &[PathBuf]) -> bool {
+    let path = Path::new(path);
+    path.exists() || files.iter().any(|file| file.ancestors().any(|above| above.ends_with(path)))
+}
+
+#[test]
+fn maintainers_pages_name_existing_files_and_items() {
+    let folders = ["src", "tests", "docs", "examples", "benches", "fuzz", ".ci", ".github"];
+    let files: Vec<_> = folders.iter().flat_map(|folder| files(Path::new(folder))).collect();
+    let is_code = |file: &&PathBuf| {
+        file.extension().is_some_and(|e| ["rs", "py", "toml", "json"].iter().any(|code| e == *code))
+    };
+    let code: Vec<_> =
+        files.iter().filter(is_code).map(fs::read_to_string).map(Result::unwrap).collect();
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let stems = files.iter().filter_map(|file| file.file_stem()?.to_str());
+    let words = code.iter().flat_map(|text| text.split(|c| !is_part(c))).chain(stems);
+    let words: BTreeSet<_> = words.collect();
+    for page in ["CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md"] {
+        let text = fs::read_to_string(page).unwrap();
+        let mut named = 0;
+        for span in code_spans(&text) {
+            let span = span.trim_end_matches(['/', '!']).trim_end_matches("()");
+            // `src/file.rs` and `file::test` explain how the tables name tests. Windows has the rights FILE_….
+            let is_foreign =
+                ["file.rs", "file::test", "FILE_"].iter().any(|part| span.contains(part));
+            if span.is_empty() || is_foreign {
+                continue;
+            }
+            let is_path =
+                span.contains('/') || [".rs", ".md", ".py"].iter().any(|e| span.ends_with(e));
+            if is_path && !span.contains(char::is_whitespace) {
+                assert!(is_in_repository(span, &files), "{page}: there is no file {span}");
+            } else if span.chars().all(|c| is_part(c) || c == ':') {
+                let missing = span.split("::").find(|part| !words.contains(part));
+                assert!(missing.is_none(), "{page}: {span} is in no source");
+            } else {
+                continue;
+            }
+            named += 1;
+        }
+        assert!(named > 20, "only {named} names were found in {page}");
     }
 }
 
