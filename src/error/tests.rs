@@ -35,7 +35,7 @@ fn every_variant_and_reason_has_a_heading_in_the_docs() {
 }
 
 #[test]
-fn every_reason_is_listed_for_other_readers() {
+fn every_reason_is_listed_in_other_places() {
     let places = ["docs/protocol.md", "src/dev_agent/cli.rs", "tests/vectors/agent_to_plugin.json"];
     for place in places {
         let text = std::fs::read_to_string(place).unwrap();
