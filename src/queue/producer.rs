@@ -362,9 +362,9 @@ impl Queue {
             return self.lost().map_or(Ok(()), Err);
         }
         if !timeout.is_zero() {
-            let ticket = self.flushes.request();
+            let request = self.flushes.request();
             self.wakeup.wake();
-            if self.flushes.wait(ticket, Deadline::after(timeout)) {
+            if self.flushes.wait(request, Deadline::after(timeout)) {
                 return Ok(());
             }
         }

@@ -97,10 +97,10 @@ fn assert_flush_covers_what_was_queued(
     queued: std::ops::Range<usize>,
     later: impl Fn(&Queue),
 ) {
-    let ticket = queue.flushes.request();
+    let request = queue.flushes.request();
     consumer.begin_flush();
     later(&queue);
-    let is_done = || queue.flushes.wait(ticket, Deadline::after(Duration::ZERO));
+    let is_done = || queue.flushes.wait(request, Deadline::after(Duration::ZERO));
     let mut left = queued.collect::<std::collections::BTreeSet<_>>();
     while !left.is_empty() {
         assert!(!is_done() && consumer.is_flushing(), "{left:?} are not sent");
