@@ -245,7 +245,7 @@ impl Consumer {
     /// Waits for an event, a flush or the shutdown until `deadline`.
     pub(crate) fn idle(&mut self, deadline: Deadline) {
         self.admit_all();
-        // A loss that is to be reported wakes the writer only once it rests.
+        // A new loss wakes only a writer that is already idle, so this is the last check for one.
         let has_new_losses =
             || self.queue.limits.reports_losses && self.count_losses() != self.seen_losses;
         self.queue

@@ -389,20 +389,20 @@ fn two_long_events_do_not_block_each_other() {
     assert_eq!(seen, [0, 1, 2].into());
 }
 
-// Wake-ups. Outcome 0: the writer found something to do. Outcome 1: it waited.
+// Wake-ups. Outcome 0: the writer found something to do at once. Outcome 1: it idled or lingered first.
 
 #[test]
 fn event_wakes_an_idle_writer() {
     let seen = outcomes(EXHAUSTIVE, || {
         let (queue, mut consumer) = open(1, Overflow::Block);
         let producer = spawn_push(&queue, event(1));
-        let mut rests = 0;
+        let mut pauses = 0;
         while send_one(&mut consumer).is_none() {
             consumer.idle(Deadline::NEVER);
-            rests += 1;
+            pauses += 1;
         }
         assert_eq!(producer.join().unwrap(), Accepted);
-        rests
+        pauses
     });
     assert_eq!(seen, [0, 1].into());
 }
@@ -413,16 +413,16 @@ fn flush_ends_the_linger() {
         let (queue, mut consumer) = open(2, Overflow::Block);
         assert_eq!(push(&queue, event(1)), Accepted);
         let flusher = spawn(&queue, flush);
-        let mut rests = 0;
+        let mut pauses = 0;
         while !consumer.is_flushing() {
             consumer.linger(Deadline::NEVER);
-            rests += 1;
+            pauses += 1;
         }
         consumer.begin_flush();
         assert_eq!(send_one(&mut consumer), Some(1));
         consumer.finish_flush();
         assert_eq!(flusher.join().unwrap(), Flushed::Sent);
-        rests
+        pauses
     });
     assert_eq!(seen, [0, 1].into());
 }
@@ -432,13 +432,13 @@ fn shutdown_wakes_an_idle_writer() {
     let seen = outcomes(EXHAUSTIVE, || {
         let (queue, mut consumer) = open(1, Overflow::Block);
         let requester = spawn(&queue, |queue| queue.shutdown.request());
-        let mut rests = 0;
+        let mut pauses = 0;
         while !queue.shutdown.is_requested() {
             consumer.idle(Deadline::NEVER);
-            rests += 1;
+            pauses += 1;
         }
         requester.join().unwrap();
-        rests
+        pauses
     });
     assert_eq!(seen, [0, 1].into());
 }
@@ -663,15 +663,16 @@ fn event_in_either_lane_wakes_an_idle_writer() {
         let seen = outcomes(Some(2), move || {
             let (queue, mut consumer) = open_lanes(2, 2, Overflow::Block);
             let producer = spawn(&queue, move |queue| push_from(queue, number, event(1)));
-            let mut rests = 0;
+            let mut pauses = 0;
             while send_one(&mut consumer).is_none() {
                 consumer.idle(Deadline::NEVER);
-                rests += 1;
+                pauses += 1;
             }
             assert_eq!(producer.join().unwrap(), Accepted);
-            rests
+            pauses
         });
-        // An event beyond the cut is taken in the next pass, after no rest.
+        // An event beyond the cut is taken in the next pass. The `idle` call before that returns at once,
+        // and counts as a pause too.
         assert!(seen.contains(&0) && seen.contains(&1), "{seen:?}");
     }
 }
