@@ -74,7 +74,7 @@ impl Consumer {
 
     /// Marks the calling thread as the writer's.
     pub(crate) fn bind_to_thread() {
-        thread::never_waits();
+        thread::mark_as_writer();
     }
 
     pub(crate) fn counters(&self) -> &Counters {
