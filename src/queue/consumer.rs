@@ -200,7 +200,7 @@ impl Consumer {
     pub(crate) fn admit(&mut self) {
         if self.has_new_room && self.queue.gate.has_waiters() {
             let worth_it = (self.has_new_bytes
-                && self.queue.gate.lacks_bytes()
+                && self.queue.gate.has_byte_waiters()
                 && self.queue.pool.is_half_free())
                 || self.queue.lanes.len() <= self.soft_limit / 2
                 || self.admitted_at.elapsed() >= ADMIT_INTERVAL;

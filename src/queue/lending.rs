@@ -24,7 +24,7 @@ impl Lender for Queue {
     fn lend(&self, bytes: usize) -> Option<Vec<u8>> {
         // Producers that lack bytes have a right to the empty buffers. And a thread inside the queue
         // could not admit them when it gives a buffer back.
-        if self.gate.lacks_bytes() || thread::is_inside() {
+        if self.gate.has_byte_waiters() || thread::is_inside() {
             return None;
         }
         self.pool.lend(self.home(), bytes)
