@@ -278,12 +278,12 @@ fn lent_buffer_is_given_up(is_written: bool) {
     push(queue, LONG, Waiting::Never).unwrap();
     pass(&mut consumer, 1, |_| ());
     consumer.idle(Deadline::after(Duration::ZERO));
-    assert_eq!(queue.pool.charged(), 0);
+    assert_eq!(queue.pool.in_use(), 0);
     thread::scope(|scope| {
         let _closes = Closes(queue);
         let waits = std::cell::OnceCell::new();
         let let_another_wait = || {
-            assert_eq!(queue.pool.charged(), cost_of(LONG), "the buffer is lent");
+            assert_eq!(queue.pool.in_use(), cost_of(LONG), "the buffer is lent");
             let _ = waits.set(scope.spawn(|| push(queue, LONG, Waiting::Policy)));
             until_a_producer_waits(queue);
             is_written
