@@ -4,7 +4,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::consumer::AT_ONCE;
+use super::consumer::MAX_TURNS;
 use super::flush::Flushes;
 use super::full::{Full, SoftLimit};
 use super::gate::{Gate, Need, Place, Waited};
@@ -276,7 +276,7 @@ impl Queue {
     }
 
     pub(super) fn admit(&self) {
-        self.gate.admit(AT_ONCE, &|others, event| self.has_room(others, event));
+        self.gate.admit(MAX_TURNS, &|others, event| self.has_room(others, event));
     }
 
     /// Ends a turn, and admits other producers if the writer does not.

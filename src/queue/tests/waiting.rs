@@ -125,8 +125,8 @@ fn each_blocked_producer_keeps_a_slot() {
 
 #[test]
 fn no_producer_blocks_on_free_slots_while_the_writer_waits() {
-    const WAITERS: usize = 3 * super::consumer::AT_ONCE / 2;
-    let (queue, mut consumer) = open(2 * super::consumer::AT_ONCE, 0);
+    const WAITERS: usize = 3 * super::consumer::MAX_TURNS / 2;
+    let (queue, mut consumer) = open(2 * super::consumer::MAX_TURNS, 0);
     let queue = &*queue;
     while push(queue, SHORT, Waiting::Never).is_ok() {}
     thread::scope(|scope| {
