@@ -33,8 +33,8 @@ fn session_whose_writer_panics() -> (Session, Pipe) {
     (Session::start(queue, SessionContext::new(shutdown, params), writer).unwrap(), agent)
 }
 
-/// A plugin body: four producers, a flush and `wait_for_shutdown` wait until the writer panics. Returns how many
-/// events were accepted.
+/// A plugin body: four producers, a flush and `wait_for_shutdown` wait until the writer panics. Returns how
+/// many events were accepted.
 fn wait_for_the_panic(sink: &EventSink, ctx: &SessionContext, agent: &mut Pipe) -> u64 {
     let payload = "x".repeat(LONG);
     let emit_until_closed = || {
