@@ -177,7 +177,7 @@ impl Consumer {
     }
 
     fn note_high_water(&self) {
-        self.counters().saw_queued(self.merge().len() + self.in_flight);
+        self.counters().note_queued(self.merge().len() + self.in_flight);
     }
 
     /// The lost events so far: refused events, and events that the plugin reported. For each, `seq`
