@@ -167,7 +167,7 @@ impl EventSink {
     /// ```
     /// # fn body(sink: &wedr_plugin_sdk::EventSink) -> wedr_plugin_sdk::Result<()> {
     /// sink.emit("acme_alarm", serde_json::json!({ "user": "alice" }))?;
-    /// // After this, the alarm survives the end of this process.
+    /// // Once this returns `Ok`, the alarm survives the end of this process.
     /// sink.flush(std::time::Duration::from_secs(5))?;
     /// # Ok(())
     /// # }
