@@ -93,8 +93,8 @@ mod tests {
         EventTail::encode("k", 1, &"x".repeat(bytes), MAX_CONTENT).unwrap()
     }
 
-    /// Fills a batch and writes it `step` bytes at a time; returns its frames and, for each step,
-    /// how many events it called written.
+    /// Fills a batch and writes it `step` bytes at a time. Returns its frames, and for each step the value of
+    /// `events_written`.
     fn written(sizes: &[usize], step: usize) -> (Vec<u8>, Vec<u64>) {
         let mut batch = Batch::new();
         for (seq, size) in sizes.iter().enumerate() {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn batch_is_the_same_bytes_however_it_is_written() {
+    fn written_bytes_do_not_depend_on_the_steps() {
         let sizes = [10, 0, 300, 40_000, 700_000];
         let (whole, _) = written(&sizes, usize::MAX);
         let (pieces, counts) = written(&sizes, 7919);

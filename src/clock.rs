@@ -30,7 +30,7 @@ mod tests {
         assert_eq!(unix_ns(UNIX_EPOCH), 0);
         assert_eq!(unix_ns(UNIX_EPOCH + Duration::from_nanos(700)), 700);
         let last = UNIX_EPOCH + Duration::from_nanos(u64::MAX);
-        // What Windows has as a clock's tick.
+        // The tick of the clock on Windows.
         let tick = Duration::from_nanos(100);
         assert!(unix_ns(last - tick) < u64::MAX);
         assert_eq!(unix_ns(last + tick), u64::MAX);

@@ -27,9 +27,8 @@ pub(crate) struct SessionParams {
 /// The frame of hello, if the wire can carry it.
 pub(crate) fn hello(metadata: &Metadata) -> Result<Vec<u8>> {
     if metadata.plugin_id.is_empty() {
-        let nameless =
-            "the metadata's plugin_id is empty; give the id the plugin is enrolled under";
-        return Err(Error::InvalidConfig(nameless.into()));
+        let no_id = "the metadata's plugin_id is empty; give the id the plugin is enrolled under";
+        return Err(Error::InvalidConfig(no_id.into()));
     }
     let id = &metadata.plugin_id;
     if id.trim() != id || id.contains(char::is_control) {
@@ -50,8 +49,12 @@ pub(crate) fn hello(metadata: &Metadata) -> Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// Waits before the session: until `deadline`, in slices, after each of which a shutdown is seen.
-pub(crate) fn until(shutdown: &Shutdown, deadline: Deadline) -> impl FnMut() -> Option<Deadline> {
+/// Divides a wait until `deadline` into slices, so that a shutdown is seen. Returns a function that gives the
+/// end of the next slice, or `None` after the shutdown or `deadline`.
+pub(crate) fn slices_until(
+    shutdown: &Shutdown,
+    deadline: Deadline,
+) -> impl FnMut() -> Option<Deadline> {
     move || {
         let over = shutdown.is_requested() || deadline.has_passed();
         (!over).then(|| Deadline::after(SLICE).earlier(deadline))
@@ -66,7 +69,7 @@ pub(crate) fn shake_hands(
     shutdown: &Shutdown,
 ) -> Result<Option<SessionParams>> {
     let deadline = Deadline::after(timeout);
-    let next_deadline = &mut until(shutdown, deadline);
+    let next_deadline = &mut slices_until(shutdown, deadline);
     // An agent that refuses without reading hello has left its reason in the pipe.
     pipe.on_arrival(Arrival::EndsWrite);
     let mut rest = hello;

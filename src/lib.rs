@@ -127,7 +127,8 @@ mod guides {
     pages! {
         readme = "../README.md";
         first_plugin = "../docs/first-plugin.md";
-        // Its blocks are tests, for which a std built from source, as under Wine, lacks a crate.
+        // The code of this page uses `#[test]`. The std that is built from source for Wine lacks the crate
+        // for that.
         #[cfg(unix)]
         testing = "../docs/testing.md";
         callbacks = "../docs/callbacks.md";

@@ -26,7 +26,8 @@ pub(crate) struct LossLog {
 pub(crate) struct LossReport {
     kind: String,
     max_content: usize,
-    reported: Losses,
+    /// The losses that the reports so far include.
+    included: Losses,
     /// When the next report may be sent.
     due: Deadline,
 }
@@ -49,9 +50,9 @@ impl LossReport {
             lost_total: u64::MAX,
         };
         frame(u64::MAX, kind, u64::MAX, &longest, max_content)?;
-        // The first one at once.
+        // The first report may be sent at once.
         let due = Deadline::after(Duration::ZERO);
-        Ok(Self { kind: kind.into(), max_content, reported: Losses::default(), due })
+        Ok(Self { kind: kind.into(), max_content, included: Losses::default(), due })
     }
 }
 
@@ -68,7 +69,7 @@ impl LossLog {
         self.counted = losses;
     }
 
-    /// A frame with the next number was sent: it shows the gap.
+    /// Notes that a frame with the next number shows the gap.
     pub(crate) fn shown(&mut self) {
         self.is_gap_pending = false;
     }
@@ -80,25 +81,25 @@ impl LossLog {
     /// When the next report is due; never, while there is nothing to report.
     pub(crate) fn report_due(&self) -> Deadline {
         match &self.report {
-            Some(report) if report.reported != self.counted => report.due,
+            Some(report) if report.included != self.counted => report.due,
             _ => Deadline::NEVER,
         }
     }
 
     /// The frame of a report with this number, if there is something to report.
     pub(crate) fn report(&mut self, seq: u64) -> Option<Vec<u8>> {
-        let report = self.report.as_mut().filter(|report| report.reported != self.counted)?;
+        let report = self.report.as_mut().filter(|report| report.included != self.counted)?;
         let payload = Payload {
-            refused: self.counted.refused - report.reported.refused,
-            lost: self.counted.reported - report.reported.reported,
+            refused: self.counted.refused - report.included.refused,
+            lost: self.counted.reported - report.included.reported,
             refused_total: self.counted.refused,
             lost_total: self.counted.reported,
         };
-        report.reported = self.counted;
+        report.included = self.counted;
         // Before the interval begins, so that the time stamps of two reports also differ by the interval.
         let now = unix_ns_now();
         report.due = Deadline::after(INTERVAL);
-        // `new` has seen that the longest one is valid.
+        // `new` checked that the longest possible report is valid.
         frame(seq, &report.kind, now, &payload, report.max_content).ok()
     }
 }

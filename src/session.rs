@@ -63,7 +63,7 @@ impl SessionContext {
     /// fn body(sink: &EventSink, ctx: &SessionContext) -> Result<()> {
     ///     let sink = sink.clone();
     ///     register(move |path| {
-    ///         // After the shutdown it fails; ignore that.
+    ///         // After the shutdown `try_emit` fails; ignore that.
     ///         let _ = sink.event("acme_open").try_emit(path);
     ///     });
     ///     ctx.wait_for_shutdown();
@@ -96,7 +96,7 @@ impl SessionContext {
     /// # let runner = wedr_plugin_sdk::Runner::new().pipe_path(agent.path());
     /// runner.run_with(wedr_plugin_sdk::Metadata::new("acme", "1", "Acme"), |_sink, ctx| {
     ///     let handle = ctx.shutdown_handle();
-    ///     // A worker that fails ends the session for all.
+    ///     // A worker thread can end the session.
     ///     std::thread::spawn(move || handle.shutdown());
     ///     ctx.wait_for_shutdown();
     ///     Ok(())
@@ -268,7 +268,7 @@ impl Session {
             };
             membership.run_plugin_code(|| catch_unwind(AssertUnwindSafe(|| on_close(&report))))
         });
-        // A panic of the body comes first, then one of the writer, which is a defect of this crate.
+        // A panic of the body takes precedence over a panic of the writer, which is a defect of this crate.
         let result = unless_panicked(outcome);
         unless_panicked(finished);
         unless_panicked(closed.unwrap_or(Ok(())));
@@ -295,6 +295,6 @@ fn unless_panicked<T>(result: Result<T, Box<dyn Any + Send>>) -> T {
     result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-// `seq` overflows only where that is checked.
+// The tests need the panic of an overflow.
 #[cfg(all(test, debug_assertions, feature = "test-util", not(wedr_loom)))]
 mod tests;

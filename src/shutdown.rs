@@ -32,8 +32,8 @@ impl ShutdownHandle {
 
     /// Starts the session's shutdown and returns at once.
     ///
-    /// Before the session begins, it prevents the session. A second call, or a call after the session, has
-    /// no effect. It takes a lock: do not call it from a raw signal handler.
+    /// A call before the session prevents the session. A second call, or a call after the session, has no
+    /// effect. Do not call this from a raw signal handler, because it takes a lock.
     pub fn shutdown(&self) {
         self.0.request();
     }
@@ -70,7 +70,7 @@ struct State {
     hook: Option<Hook>,
 }
 
-// No code of a caller runs under its lock.
+// No code of a caller runs while its lock is held.
 impl std::panic::RefUnwindSafe for Shutdown {}
 
 impl Shutdown {
@@ -95,7 +95,7 @@ impl Shutdown {
         state.requested_at = Some(Instant::now());
         // Release, for the load above. The closing rule has fences of its own.
         self.requested.store(true, Ordering::Release);
-        self.tell(state);
+        self.notify(state);
     }
 
     /// Ends the drain now, and requests the shutdown if it was not requested yet.
@@ -103,10 +103,10 @@ impl Shutdown {
         self.request();
         let mut state = self.state.lock();
         state.drain_ended = true;
-        self.tell(state);
+        self.notify(state);
     }
 
-    fn tell(&self, state: crate::sync::MutexGuard<'_, State>) {
+    fn notify(&self, state: crate::sync::MutexGuard<'_, State>) {
         self.changed.notify_all();
         let hook = state.hook.clone();
         drop(state);
@@ -115,7 +115,8 @@ impl Shutdown {
         }
     }
 
-    /// Calls `hook` when the shutdown is requested and when the drain is ended; at once if it already was.
+    /// Calls `hook` when the shutdown is requested and when the drain is ended. If the shutdown was already
+    /// requested, calls it at once.
     pub(crate) fn on_request(&self, hook: impl Fn() + Send + Sync + 'static) {
         let hook: Hook = Arc::new(hook);
         let mut state = self.state.lock();

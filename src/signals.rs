@@ -1,4 +1,4 @@
-//! Ctrl+C, SIGTERM and SIGHUP, once per process, for every session in it.
+//! Ctrl+C, SIGTERM and SIGHUP: one set of handlers for all sessions of the process.
 
 use std::error::Error as StdError;
 use std::thread;
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::shutdown::Shutdown;
 use crate::sync::{Arc, Condvar, Mutex};
 
-/// A signal that comes sooner after the first changes nothing: a supervisor may send two at once.
+/// A signal within this time after the first has no effect, because a supervisor may send two at once.
 const FURTHER_AFTER: Duration = Duration::from_secs(1);
 /// How long the plugin's code may still run after a further signal, before the process is ended.
 const GRACE: Duration = Duration::from_millis(250);
@@ -141,7 +141,7 @@ pub(crate) fn install() -> Result<()> {
             return failed(
                 "this process was forked after a session of its parent had installed them, and \
                  the thread that serves them is the parent's; fork before the first session, or \
-                 start a program of its own",
+                 start a separate program",
             );
         }
         None => {}

@@ -27,8 +27,8 @@ use crate::sync::Arc;
 /// The SDK joins no thread of the plugin. The shutdown releases a thread that is blocked in an `emit`, so
 /// you need not stop it before the body returns.
 ///
-/// On a thread that is unwinding from a panic, in its panic hook and in a `Drop`, no `emit` blocks. The
-/// destructor of a thread-local is an ordinary caller: if it must not block, use
+/// On a thread that is unwinding from a panic, no `emit` blocks. This includes the panic hook and each `Drop`
+/// that runs then. In the destructor of a thread-local, an `emit` may block as usual: if it must not, use
 /// [`try_emit`](EventBuilder::try_emit).
 ///
 /// # Examples
@@ -75,7 +75,7 @@ impl EventSink {
     /// - [`Error::Shutdown`](crate::Error::Shutdown) once the session is shutting down.
     /// - [`Error::Io`](crate::Error::Io) once the pipe is known to be lost.
     /// - [`Error::QueueFull`](crate::Error::QueueFull) if the queue is full and `emit` may not block. A full
-    ///   queue is detected before the payload is serialised, so this may come instead of the next errors.
+    ///   queue is detected before the payload is serialised, so this error may come instead of those below.
     /// - [`Error::PayloadTooLarge`](crate::Error::PayloadTooLarge),
     ///   [`Error::PayloadTooDeep`](crate::Error::PayloadTooDeep) and
     ///   [`Error::Json`](crate::Error::Json) for payloads that the agent would not accept. This includes
@@ -124,7 +124,7 @@ impl EventSink {
         self.event(kind).ts_unix_ns(ts_unix_ns).emit(&payload)
     }
 
-    /// Builds an event, for typed payloads, which need no [`Value`], and for a choice of how long to block.
+    /// Builds an event. Use it for a typed payload, which needs no [`Value`], or to choose how long to block.
     ///
     /// # Examples
     ///
@@ -167,7 +167,7 @@ impl EventSink {
     /// ```
     /// # fn body(sink: &wedr_plugin_sdk::EventSink) -> wedr_plugin_sdk::Result<()> {
     /// sink.emit("acme_alarm", serde_json::json!({ "user": "alice" }))?;
-    /// // This process may be killed at any time, but not before the alarm is on its way.
+    /// // Once this returns `Ok`, the alarm survives the end of this process.
     /// sink.flush(std::time::Duration::from_secs(5))?;
     /// # Ok(())
     /// # }
@@ -273,9 +273,9 @@ impl EventBuilder<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`](crate::Error::QueueFull) if there is none. The caller knows and may try again, so
-    /// the event is not counted as [`refused`](Stats::refused) and skips no number in `seq`. If you drop it,
-    /// call [`EventSink::report_lost`]. Otherwise as [`EventSink::emit`].
+    /// [`Error::QueueFull`](crate::Error::QueueFull) if there is no room. The caller knows and may try again,
+    /// so the event is not counted as [`refused`](Stats::refused) and skips no number in `seq`. If you drop
+    /// the event, call [`EventSink::report_lost`]. The other errors are those of [`EventSink::emit`].
     ///
     /// # Panics
     ///
@@ -288,8 +288,9 @@ impl EventBuilder<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`](crate::Error::QueueFull) if there was no room in time. It is not counted, as with
-    /// [`try_emit`](Self::try_emit). Otherwise as [`EventSink::emit`].
+    /// [`Error::QueueFull`](crate::Error::QueueFull) if there was no room in time. As with
+    /// [`try_emit`](Self::try_emit), the event is not counted. The other errors are those of
+    /// [`EventSink::emit`].
     ///
     /// # Panics
     ///

@@ -71,7 +71,7 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub(crate) fn set_taking(&self, taking: bool) {
-        // Release: what was taken is counted in `in_flight` before this is unset.
+        // Release: the taken events are counted in `in_flight` before this flag is cleared.
         self.taking.store(taking, Ordering::Release);
     }
 
@@ -80,14 +80,14 @@ impl Counters {
         !self.taking.load(Ordering::Acquire) && self.in_flight.load(Ordering::Acquire) == 0
     }
 
-    pub(crate) fn saw_queued(&self, events: usize) {
+    pub(crate) fn note_queued(&self, events: usize) {
         if events > self.queue_high_water.load(Ordering::Relaxed) {
             self.queue_high_water.store(events, Ordering::Relaxed);
         }
     }
 }
 
-/// A count with one writing thread: a load and a store, no locked instruction.
+/// A counter that only one thread changes. So it needs no locked instruction, only a load and a store.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 

@@ -14,7 +14,7 @@ use crate::wire::message::{PluginMessage, to_frame};
 
 /// How long a write waits for the agent before it checks whether to continue.
 const WRITE_SLICE: Duration = Duration::from_millis(100);
-/// How long a write waits first, for an agent that is only a little behind.
+/// The first wait of a write, for an agent that is about to read.
 const SHORT_SLICE: Duration = Duration::from_millis(1);
 /// How often the writer checks an idle pipe: it must detect a loss within 1 s.
 const PEER_CHECK: Duration = Duration::from_millis(500);
@@ -22,8 +22,8 @@ const PEER_CHECK: Duration = Duration::from_millis(500);
 const CONFIRMATION: Duration = Duration::from_secs(1);
 /// How long a drain that never has to wait may continue past its deadline.
 const DRAIN_GRACE: Duration = Duration::from_millis(100);
-/// After a batch of at least this many bytes the writer looks at the queue at once. With so much to send,
-/// lingering would only cost time.
+/// After a batch of at least this many bytes the writer does not linger, because lingering would only cost
+/// time.
 const LINGER_BELOW: usize = 16 << 10;
 
 /// The writer's configured times.
@@ -70,7 +70,7 @@ pub(crate) struct Writer {
     linger: Duration,
 }
 
-/// The pipe, and what a long write must inform.
+/// The pipe, and what a write needs while it waits for the agent.
 struct Output {
     pipe: Pipe,
     consumer: Consumer,
@@ -106,10 +106,10 @@ impl Writer {
         }
     }
 
-    /// Makes the writer panic after so many events.
+    /// Makes the writer panic after `events` events, because `seq` overflows.
     #[cfg(all(test, debug_assertions))]
-    pub(crate) fn panics_after(mut self, numbers: u64) -> Self {
-        self.seq = u64::MAX - numbers;
+    pub(crate) fn panics_after(mut self, events: u64) -> Self {
+        self.seq = u64::MAX - events;
         self
     }
 
@@ -117,7 +117,7 @@ impl Writer {
     pub(crate) fn run(mut self) -> Finish {
         Consumer::bind_to_thread();
         let ended = self.stream().and_then(|()| self.drain());
-        // The events of the batch that were written whole before the end.
+        // The events of the last batch whose frames were written whole.
         self.output.consumer.sent(self.batch.events_written());
         let drained_in = self.output.shutdown.elapsed();
         let goodbye_sent = match ended {
@@ -129,7 +129,7 @@ impl Writer {
             }
         };
         let Output { pipe, consumer, shutdown, drain_timeout, .. } = self.output;
-        // Makes the counts final: no other thread has to wait for the agent's confirmation.
+        // Makes the counts final before the wait for the confirmation, so that no other thread waits for it.
         drop(consumer);
         let confirmed = goodbye_sent && confirmed(pipe, &shutdown, drain_timeout);
         Finish { drained_in, goodbye_sent, confirmed }
@@ -245,8 +245,8 @@ impl Writer {
     fn beat_if_due(&mut self, now: Instant) -> Result<(), Stop> {
         if self.heartbeat.is_due(now) {
             self.beat()?;
-            // From now on, since the write may have waited for the agent: otherwise a second heartbeat could
-            // follow at once.
+            // The interval starts now, because the write may have waited for the agent. Otherwise a second
+            // heartbeat could follow at once.
             self.heartbeat.restart(Instant::now());
         }
         Ok(())
@@ -312,8 +312,8 @@ fn confirmed(mut pipe: Pipe, shutdown: &Shutdown, drain_timeout: Duration) -> bo
     pipe.wait_closed(next_deadline) == Closed::Orderly
 }
 
-/// A repeated due time. A missed time is not made up for: the next one is one interval after the late
-/// one.
+/// A timer that repeats. It does not catch up on missed times: the next time is one interval after the
+/// late one.
 struct Timer {
     every: Option<Duration>,
     due: Deadline,

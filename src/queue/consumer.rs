@@ -14,22 +14,22 @@ use crate::wire::event::EventTail;
 
 /// While the writer takes events and producers are blocked, it admits at least this often.
 const ADMIT_INTERVAL: Duration = Duration::from_millis(5);
-/// How many producers have a turn at the same time, while the writer keeps working. A few fill the
-/// queue as fast as many do: 64 threads that take turns on two cores spend a tenth of their time on
-/// wake-ups.
-pub(super) const AT_ONCE: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 8 };
+/// The most producers that have a turn at the same time while the writer keeps working. A few producers
+/// fill the queue as fast as many do, with fewer wake-ups: when all of 64 threads on two cores had turns,
+/// wake-ups took a tenth of their time.
+pub(super) const MAX_TURNS: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 8 };
 /// Bytes of queued events that stay in the cache of a core.
 const CACHED: usize = 2 << 20;
-/// Bytes that an event takes besides its content, about.
-const SLOT: usize = 128;
+/// About how many bytes an event takes besides its content.
+const EVENT_OVERHEAD: usize = 128;
 /// The lowest soft limit, in events.
-const LEAST_CACHED: usize = 16;
-/// So many emptied buffers the writer keeps at most while their shelf is locked.
-const MOST_EMPTIED: usize = 1024;
+const MIN_SOFT_LIMIT: usize = 16;
+/// The most emptied buffers that the writer keeps for a lane whose shelf is locked.
+const MAX_EMPTIED: usize = 1024;
 
 /// Takes events out of the queue. Its drop closes the queue, also during a panic: it counts the events
 /// that were not sent as undelivered and wakes all waiting threads.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "the flags are independent")]
 pub(crate) struct Consumer {
     queue: Arc<Queue>,
     /// `None` after `drop` has passed it to the thread that frees it.
@@ -74,7 +74,7 @@ impl Consumer {
 
     /// Marks the calling thread as the writer's.
     pub(crate) fn bind_to_thread() {
-        thread::never_waits();
+        thread::mark_as_writer();
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -95,8 +95,8 @@ impl Consumer {
         merge.begin(&self.queue.lanes, self.is_closing);
     }
 
-    /// Hands the next event of the pass to `put`; false if there is none. If `put` leaves the buffer
-    /// of a long event behind, it is used again.
+    /// Hands the next event of the pass to `put`; false if there is none. If `put` does not take the
+    /// buffer of a long event, the buffer is recycled.
     #[inline]
     pub(crate) fn take(&mut self, put: impl FnOnce(&mut EventTail)) -> bool {
         let emptied = &mut self.emptied;
@@ -114,25 +114,26 @@ impl Consumer {
         taken
     }
 
-    /// Ends a pass, and makes known what it took: events of so many bytes.
+    /// Ends a pass, which took events of `bytes` bytes in all, and publishes the counts.
     pub(crate) fn end_pass(&mut self, bytes: usize) {
         if let Some(each) = bytes.checked_div(self.in_flight) {
             self.has_new_room = true;
-            let event = SLOT + each;
-            self.soft_limit = (CACHED / event).max(LEAST_CACHED).min(self.queue.limits.capacity);
+            let event = EVENT_OVERHEAD + each;
+            self.soft_limit = (CACHED / event).max(MIN_SOFT_LIMIT).min(self.queue.limits.capacity);
             self.queue.soft_limit.set(self.soft_limit);
         }
         self.put_buffers_back(Access::Try);
         self.publish_in_flight();
         self.counters().set_taking(false);
         if self.in_flight > 0 {
-            // Between taking and looking. The other half is in `Full::set`.
+            // This fence is between taking the events and reading the flag. Its counterpart is in
+            // `Full::set`.
             fence(Ordering::SeqCst);
             self.queue.full.clear();
         }
     }
 
-    /// Takes back the buffer of an event that was sent from where it was.
+    /// Takes back the buffer of an event that was sent directly from the buffer.
     pub(crate) fn recycle(&mut self, home: u8, buffer: Vec<u8>) {
         self.emptied[usize::from(home)].push(buffer);
         self.put_buffers_back(Access::Try);
@@ -147,7 +148,7 @@ impl Consumer {
             // Producers may have been admitted since the pass, before these bytes were free.
             self.has_new_room = true;
             self.has_new_bytes = true;
-            if !pool.put_back(home, emptied, access) && emptied.len() > MOST_EMPTIED {
+            if !pool.put_back(home, emptied, access) && emptied.len() > MAX_EMPTIED {
                 pool.free(emptied.drain(..));
             }
         }
@@ -176,7 +177,7 @@ impl Consumer {
     }
 
     fn note_high_water(&self) {
-        self.counters().saw_queued(self.merge().len() + self.in_flight);
+        self.counters().note_queued(self.merge().len() + self.in_flight);
     }
 
     /// The lost events so far: refused events, and events that the plugin reported. For each, `seq`
@@ -196,16 +197,16 @@ impl Consumer {
         self.queue.reported_lost.close();
     }
 
-    /// Admits waiting producers, if it is worth it.
+    /// Admits waiting producers if much room became free, or if the last admission was long ago.
     pub(crate) fn admit(&mut self) {
         if self.has_new_room && self.queue.gate.has_waiters() {
-            let worth_it = (self.has_new_bytes
-                && self.queue.gate.lacks_bytes()
+            let is_due = (self.has_new_bytes
+                && self.queue.gate.has_byte_waiters()
                 && self.queue.pool.is_half_free())
                 || self.queue.lanes.len() <= self.soft_limit / 2
                 || self.admitted_at.elapsed() >= ADMIT_INTERVAL;
-            if worth_it {
-                self.admit_up_to(AT_ONCE);
+            if is_due {
+                self.admit_up_to(MAX_TURNS);
             }
         }
     }
@@ -213,10 +214,11 @@ impl Consumer {
     /// Admits all producers that there is room for. The writer calls this before it waits for
     /// anything that may take long.
     pub(crate) fn admit_all(&mut self) {
-        // While the writer waits, producers may use all slots. Before the fence in `has_waiters`: a
-        // producer that has joined by then is admitted, and another sees the new limit.
+        // While the writer waits, producers may use all slots. The limit is lifted before the fence in
+        // `has_waiters`: a producer that joined before the fence is admitted here, and one that joins
+        // later sees that there is no limit.
         self.queue.soft_limit.lift();
-        // A shelf that was in use must not keep bytes from producers.
+        // Waits for a locked shelf, because blocked producers may need the bytes of these buffers.
         self.put_buffers_back(Access::Certain);
         if self.has_new_room && self.queue.gate.has_waiters() {
             self.admit_up_to(usize::MAX);
@@ -245,7 +247,7 @@ impl Consumer {
     /// Waits for an event, a flush or the shutdown until `deadline`.
     pub(crate) fn idle(&mut self, deadline: Deadline) {
         self.admit_all();
-        // A loss that is to be reported wakes the writer only once it rests.
+        // A new loss wakes only a writer that is already idle, so this is the last check for one.
         let has_new_losses =
             || self.queue.limits.reports_losses && self.count_losses() != self.seen_losses;
         self.queue
@@ -257,7 +259,8 @@ impl Consumer {
         self.queue.shutdown.is_requested() || self.queue.flushes.is_requested()
     }
 
-    /// Notes how far the flushes reach that were requested by now. Nothing may be in flight.
+    /// Begins the flushes that were requested so far, and notes which events they cover. No event may be
+    /// in flight.
     pub(crate) fn begin_flush(&mut self) {
         if self.flush_target.is_none() && self.queue.flushes.is_requested() {
             self.queue.flushes.begin();
@@ -265,7 +268,7 @@ impl Consumer {
         }
     }
 
-    /// Answers the flushes that are satisfied by the events taken and sent by now.
+    /// Answers the flushes in progress if all events that they cover have been sent.
     pub(crate) fn finish_flush(&mut self) {
         if self.flush_target.as_ref().is_some_and(|target| self.merge().has_reached(target)) {
             self.queue.flushes.finish();
@@ -277,16 +280,16 @@ impl Consumer {
         self.flush_target.is_some() || self.queue.flushes.is_requested()
     }
 
-    /// The writer's half of the closing rule: after this, the events that are taken until the queue
-    /// is empty are all that were ever accepted. The writer has seen the shutdown flag.
+    /// The writer's half of the closing rule. The writer has seen the shutdown flag. If it takes events
+    /// until the queue is empty after this call, it has taken every accepted event.
     pub(crate) fn close(&mut self) {
         debug_assert!(self.queue.shutdown.is_requested());
         fence(Ordering::SeqCst);
         self.is_closing = true;
     }
 
-    /// Notes that the queue was found empty after [`close`](Self::close): an event that is put in
-    /// from now on is refused, and is not counted.
+    /// Notes that the queue was found empty after [`close`](Self::close): an event that is pushed from
+    /// now on is refused, and is not counted.
     pub(crate) fn drained(&mut self) {
         self.is_drained = true;
     }

@@ -1,23 +1,25 @@
-//! Flushes: tickets beside the queue, which take no slot in it.
+//! Flush requests. They are numbered beside the queue and take no slot in it.
 
 use crate::deadline::Deadline;
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
 
 pub(super) struct Flushes {
-    /// Whether a ticket waits for the writer to look at it. Written under the lock only.
+    /// Whether there is a request that the writer has not begun. Written under the lock only.
     requested: AtomicBool,
-    tickets: Mutex<Tickets>,
+    requests: Mutex<Requests>,
     answered: Condvar,
 }
 
+/// The numbers of requests. The first request has the number 1.
 #[derive(Default)]
-struct Tickets {
-    /// The last ticket given out; they count from 1.
+struct Requests {
+    /// The last request that was made.
     last: u64,
-    /// The last ticket the writer has begun to work on, and the last it has done.
+    /// The last request that the writer has begun.
     begun: u64,
+    /// The last request that the writer has answered.
     done: u64,
-    /// The writer will not answer any more.
+    /// The writer has ended: it answers no more requests.
     ended: bool,
 }
 
@@ -25,51 +27,52 @@ impl Flushes {
     pub(super) fn new() -> Self {
         Self {
             requested: AtomicBool::new(false),
-            tickets: Mutex::new(Tickets::default()),
+            requests: Mutex::new(Requests::default()),
             answered: Condvar::new(),
         }
     }
 
+    /// Makes a request; returns its number.
     pub(super) fn request(&self) -> u64 {
-        let mut tickets = self.tickets.lock();
-        tickets.last += 1;
+        let mut requests = self.requests.lock();
+        requests.last += 1;
         self.requested.store(true, Ordering::Relaxed);
-        tickets.last
+        requests.last
     }
 
-    /// Waits for the answer to `ticket`; returns false after `deadline`, or if the writer has ended.
-    pub(super) fn wait(&self, ticket: u64, deadline: Deadline) -> bool {
-        let mut tickets = self.tickets.lock();
-        let answered = |tickets: &Tickets| tickets.done >= ticket || tickets.ended;
-        while !answered(&tickets) && !deadline.wait(&self.answered, &mut tickets) {}
-        tickets.done >= ticket
+    /// Waits for the answer to `request`; returns false after `deadline`, or if the writer has ended.
+    pub(super) fn wait(&self, request: u64, deadline: Deadline) -> bool {
+        let mut requests = self.requests.lock();
+        let answered = |requests: &Requests| requests.done >= request || requests.ended;
+        while !answered(&requests) && !deadline.wait(&self.answered, &mut requests) {}
+        requests.done >= request
     }
 
     pub(super) fn is_requested(&self) -> bool {
         self.requested.load(Ordering::Relaxed)
     }
 
-    /// Begins to work on all tickets given out so far. The lock makes the events visible that were
-    /// accepted before these tickets.
+    /// Begins all requests that were made so far. The lock makes visible the events that
+    /// were accepted before these requests.
     pub(super) fn begin(&self) {
-        let mut tickets = self.tickets.lock();
-        tickets.begun = tickets.last;
+        let mut requests = self.requests.lock();
+        requests.begun = requests.last;
         self.requested.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn finish(&self) {
-        let mut tickets = self.tickets.lock();
-        tickets.done = tickets.begun;
+        let mut requests = self.requests.lock();
+        requests.done = requests.begun;
         self.answered.notify_all();
     }
 
-    /// Ends all waits without an answer. Their callers then look at how the session ended.
+    /// Ends all waits without an answer. The waiting threads then check how the session ended.
     pub(super) fn end(&self) {
-        self.tickets.lock().ended = true;
+        self.requests.lock().ended = true;
         self.answered.notify_all();
     }
 
     pub(super) fn have_ended(&self) -> bool {
-        self.tickets.lock().ended
+        self.requests.lock().ended
     }
 }

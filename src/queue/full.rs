@@ -18,13 +18,13 @@ impl Full {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Sets the flag, unless there is a slot by now. Called by a producer that has found no slot.
+    /// Sets the flag, unless a slot is free by now. Called by a producer that has found no slot.
     pub(super) fn set(&self, has_slot: impl FnOnce() -> bool) {
         if !self.0.load(Ordering::Relaxed) {
             self.0.store(true, Ordering::Relaxed);
         }
-        // This producer sets the flag, then looks for a slot again. The writer makes a slot free,
-        // issues a fence, then reads the flag in `clear`. So the producer sees the slot or the writer
+        // This producer sets the flag, then checks for a slot again. The thread that makes a slot free
+        // issues a fence, then reads the flag in `clear`. So the producer sees the slot or that thread
         // sees the flag. Otherwise the flag could stay set although the queue has room.
         fence(Ordering::SeqCst);
         if has_slot() {
@@ -32,7 +32,7 @@ impl Full {
         }
     }
 
-    /// Clears the flag. Called by a thread that has made a slot free and issued a fence since: the writer,
+    /// Clears the flag. Called by a thread that has made a slot free and then issued a fence: the writer,
     /// which has taken events, or a producer whose turn has ended.
     pub(super) fn clear(&self) {
         if self.0.load(Ordering::Relaxed) {
@@ -41,10 +41,10 @@ impl Full {
     }
 }
 
-/// The soft limit: while producers are blocked, a new producer that may block joins them when so many
-/// events are queued. The slots beyond that stay free until the writer waits. The reason is that a
-/// queue that stays full is slow: the writer finds no event in its core's cache. The limit has a cache
-/// line of its own, because only the writer writes it.
+/// The soft limit, in queued events. If producers are blocked and the limit is reached, a new producer that
+/// may block joins them. The remaining slots stay free until the writer waits. The reason is that a queue
+/// that stays full is slow: the writer finds no event in its core's cache. The limit has a cache line of
+/// its own, because only the writer writes it.
 #[repr(align(128))]
 pub(super) struct SoftLimit(AtomicUsize);
 

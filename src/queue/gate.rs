@@ -2,14 +2,14 @@
 //!
 //! A producer that finds the queue full does not wait inside a channel, because the channel would wake
 //! one producer per event that is taken. It waits here for a *turn*. A turn is the right to one slot
-//! and to the bytes that the producer's event needs. The writer gives turns when it has made room for
-//! many, at most as many as there are slots, to the longest waiting producers first.
+//! and to the bytes that the producer's event needs. When the writer has made room for many events, it
+//! gives turns to the producers that have waited longest, at most as many as there are free slots.
 //!
 //! * New producers leave a slot, and bytes, for each producer that waits or has a turn. A producer
 //!   that checked for room without the lock can still take a slot that belongs to a turn. Then the
 //!   producer with the turn waits again, at the front of the wait queue.
-//! * Events that need no bytes may overtake the first waiting producer while that producer lacks
-//!   bytes. They take nothing that it waits for: only the first producer that needs bytes gets them.
+//! * An event that needs no bytes may overtake the first waiting producer while that producer waits for
+//!   bytes. It takes no bytes from it: of the producers that need bytes, only the first one gets them.
 //! * To wake a thread costs a system call. The writer wakes two of the producers that got a turn, and
 //!   each of them wakes the next.
 //!
@@ -23,18 +23,18 @@ use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, fence,
 };
 
-/// How many producers the writer wakes itself each time it gives turns.
-const WAKES: usize = 2;
-/// How many others a producer wakes when it gets its turn.
-const WAKES_ON: usize = 1;
+/// How many producers the writer wakes each time it gives turns.
+const WRITER_WAKES: usize = 2;
+/// How many further producers a producer wakes when it gets its turn.
+const PRODUCER_WAKES: usize = 1;
 
 pub(super) struct Gate {
     /// Producers that wait or have a turn, and the bytes they need. Written under the lock only,
     /// read by every producer.
     waiting: AtomicUsize,
     waiting_bytes: AtomicUsize,
-    /// Whether a producer was found to lack bytes, not only a slot. Written under the lock only.
-    lacks_bytes: AtomicBool,
+    /// See [`Gate::has_byte_waiters`]. Written under the lock only.
+    has_byte_waiters: AtomicBool,
     queue: WaitQueue,
 }
 
@@ -53,7 +53,7 @@ struct State {
     to_wake: VecDeque<Arc<Waiter>>,
     /// Turns given and not yet used, and the bytes that go with them.
     turns: Need,
-    /// What all producers need that wait or have a turn.
+    /// What all producers that wait or have a turn need together.
     total: Need,
 }
 
@@ -95,7 +95,7 @@ pub(super) struct Waiter {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    Not,
+    NotYet,
     Given,
     /// The queue is closed.
     Released,
@@ -103,7 +103,7 @@ enum Turn {
 
 /// What a producer got at the gate.
 pub(super) enum Place {
-    /// A turn. It must be used: see [`Gate::done`] and [`Gate::wait_again`].
+    /// A turn, which the producer must end with [`Gate::done`] or exchange with [`Gate::wait_again`].
     Turn,
     /// A place in the wait queue.
     InQueue(Arc<Waiter>),
@@ -117,8 +117,8 @@ pub(super) enum Waited {
     Released,
 }
 
-/// Whether there is room for an event (the second argument) besides the room that belongs to others
-/// (the first).
+/// A function that checks for room: `room(reserved, need)` tells whether there is room for `need` besides
+/// the room that is reserved for other producers.
 pub(super) type Room<'a> = &'a dyn Fn(Need, Need) -> bool;
 
 impl Gate {
@@ -132,7 +132,7 @@ impl Gate {
         Self {
             waiting: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
-            lacks_bytes: AtomicBool::new(false),
+            has_byte_waiters: AtomicBool::new(false),
             queue: WaitQueue {
                 state: Mutex::new(state),
                 waits: AtomicU64::new(0),
@@ -147,17 +147,17 @@ impl Gate {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether a waiting producer lacks bytes, and not only a slot.
+    /// Whether a producer waits for bytes, and not only for a slot.
     #[inline]
-    pub(super) fn lacks_bytes(&self) -> bool {
-        self.lacks_bytes.load(Ordering::Relaxed)
+    pub(super) fn has_byte_waiters(&self) -> bool {
+        self.has_byte_waiters.load(Ordering::Relaxed)
     }
 
-    /// The bytes that new producers must leave to those that wait or have a turn: none, as long as
-    /// no producer lacks any.
+    /// The bytes that new producers must leave to those that wait or have a turn: 0 as long as no
+    /// producer waits for bytes.
     #[inline]
     pub(super) fn reserved_bytes(&self) -> usize {
-        if self.lacks_bytes() { self.waiting_bytes.load(Ordering::Relaxed) } else { 0 }
+        if self.has_byte_waiters() { self.waiting_bytes.load(Ordering::Relaxed) } else { 0 }
     }
 
     /// Waits so far, including those in progress.
@@ -170,7 +170,7 @@ impl Gate {
         Duration::from_nanos(self.queue.longest_wait_ns.load(Ordering::Relaxed))
     }
 
-    /// Gives a turn if there is room besides the room of all producers that wait or have a turn.
+    /// Gives a turn if there is room besides what all producers that wait or have a turn need.
     pub(super) fn try_turn(&self, need: Need, room: Room<'_>) -> bool {
         let mut state = self.queue.state.lock();
         let has_room = room(state.total, need);
@@ -187,7 +187,7 @@ impl Gate {
         let mut state = self.queue.state.lock();
         let others = state.total;
         self.enter(&mut state, need);
-        // This producer first counts itself as waiting, then looks for room. The writer first takes
+        // This producer first counts itself as waiting, then checks for room. The writer first takes
         // events, then reads the count in `has_waiters`. With a fence on both sides, the producer sees
         // the room or the writer sees the producer. Otherwise the producer could wait without a turn.
         fence(Ordering::SeqCst);
@@ -196,7 +196,7 @@ impl Gate {
             return Place::Turn;
         }
         if need.bytes > 0 && !room(others.only_bytes(), need.only_bytes()) {
-            self.lacks_bytes.store(true, Ordering::Relaxed);
+            self.has_byte_waiters.store(true, Ordering::Relaxed);
         }
         state.waiters.push_back(Arc::clone(&waiter));
         drop(state);
@@ -212,14 +212,14 @@ impl Gate {
         state.turns.subtract(had);
         state.total.subtract(had);
         self.enter(&mut state, need);
-        // As in `join`: `need` is counted before this producer looks for room.
+        // As in `join`: `need` is counted before this producer checks for room.
         fence(Ordering::SeqCst);
         if room(state.turns, need) {
             state.turns.add(need);
             return Place::Turn;
         }
         if need.bytes > 0 && !room(state.turns.only_bytes(), need.only_bytes()) {
-            self.lacks_bytes.store(true, Ordering::Relaxed);
+            self.has_byte_waiters.store(true, Ordering::Relaxed);
         }
         state.waiters.push_front(Arc::clone(&waiter));
         drop(state);
@@ -233,14 +233,14 @@ impl Gate {
         let turn = waiter.wait(deadline);
         let outcome = match turn {
             Turn::Given => {
-                self.wake_some(WAKES_ON);
+                self.wake_some(PRODUCER_WAKES);
                 Waited::Turn
             }
             Turn::Released => {
-                self.leave(waiter.need);
+                self.exit(&mut self.queue.state.lock(), waiter.need);
                 Waited::Released
             }
-            Turn::Not => self.time_out(waiter, room),
+            Turn::NotYet => self.time_out(waiter, room),
         };
         let ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.queue.longest_wait_ns.fetch_max(ns, Ordering::Relaxed);
@@ -256,14 +256,14 @@ impl Gate {
                 self.exit(&mut state, waiter.need);
                 return Waited::Released;
             }
-            Turn::Not => {}
+            Turn::NotYet => {}
         }
         let place = state.waiters.iter().position(|other| Arc::ptr_eq(other, waiter));
         let mut before = state.turns;
         if let Some(place) = place {
             state.waiters.iter().take(place).for_each(|other| {
-                // The producers before this one that lack bytes keep their bytes. They cannot use their
-                // slots now.
+                // A producer before this one that needs bytes keeps the right to them. It cannot use its
+                // slot yet, so this producer may take that slot.
                 before.bytes += other.need.bytes;
                 before.slots += usize::from(other.need.bytes == 0);
             });
@@ -276,14 +276,14 @@ impl Gate {
         self.exit(&mut state, waiter.need);
         drop(state);
         if waiter.need.bytes > 0 {
-            // There may be bytes for the next producer, which needs fewer.
+            // The next producer may need fewer bytes, so that it can get a turn now.
             self.admit(usize::MAX, room);
         }
         Waited::TimedOut
     }
 
-    /// Ends a turn: it was used, or its producer gives up. Returns whether producers wait and none
-    /// has a turn any more.
+    /// Ends a turn: it was used, or its producer gives up. Returns whether producers wait and no
+    /// producer has a turn.
     pub(super) fn done(&self, need: Need) -> bool {
         let mut state = self.queue.state.lock();
         state.turns.subtract(need);
@@ -291,13 +291,9 @@ impl Gate {
         state.turns.slots == 0 && !state.waiters.is_empty()
     }
 
-    fn leave(&self, need: Need) {
-        self.exit(&mut self.queue.state.lock(), need);
-    }
-
-    /// Gives turns to waiting producers until `at_most` turns are in use, as long as `room` says that
-    /// there is room beside those, and wakes a few of the producers, or all. Returns whether more
-    /// producers may get a turn later without any more room being made.
+    /// Gives turns to waiting producers while there is room, until `at_most` turns are in use. Wakes a
+    /// few of these producers, or all of them if `at_most` is `usize::MAX`. Returns whether `at_most`
+    /// kept a producer from a turn: a later call may then give turns although no new room was made.
     pub(super) fn admit(&self, at_most: usize, room: Room<'_>) -> bool {
         let mut state = self.queue.state.lock();
         let more = loop {
@@ -314,12 +310,12 @@ impl Gate {
             *waiter.turn.lock() = Turn::Given;
             state.to_wake.push_back(waiter);
         };
-        let lacks_bytes = state.waiters.iter().any(|waiter| {
+        let has_byte_waiters = state.waiters.iter().any(|waiter| {
             waiter.need.bytes > 0 && !room(state.turns.only_bytes(), waiter.need.only_bytes())
         });
-        self.lacks_bytes.store(lacks_bytes, Ordering::Relaxed);
+        self.has_byte_waiters.store(has_byte_waiters, Ordering::Relaxed);
         drop(state);
-        self.wake_some(if at_most == usize::MAX { usize::MAX } else { WAKES });
+        self.wake_some(if at_most == usize::MAX { usize::MAX } else { WRITER_WAKES });
         more
     }
 
@@ -333,10 +329,10 @@ impl Gate {
         }
     }
 
-    /// Whether any producer waits. For the writer, which has just taken events.
+    /// Whether any producer waits or has a turn. The caller has just made room.
     pub(super) fn has_waiters(&self) -> bool {
-        // The writer has taken events before this fence and reads the count after it. `join` explains
-        // the pair.
+        // The caller has made room before this fence and reads the count after it. `join`
+        // explains the pair.
         fence(Ordering::SeqCst);
         self.waiting() > 0
     }
@@ -372,8 +368,8 @@ impl Gate {
 }
 
 impl State {
-    /// The producer that gets the next turn: the first, or, while that lacks bytes, the first that
-    /// needs none.
+    /// The position of the producer that gets the next turn: the first producer, or, while that one
+    /// waits for bytes, the first producer that needs no bytes.
     fn next(&self, room: Room<'_>) -> Option<usize> {
         let first = self.waiters.front()?;
         if room(self.turns, first.need) {
@@ -389,12 +385,12 @@ impl State {
 
 impl Waiter {
     fn new(need: Need) -> Self {
-        Self { need, turn: Mutex::new(Turn::Not), changed: Condvar::new() }
+        Self { need, turn: Mutex::new(Turn::NotYet), changed: Condvar::new() }
     }
 
     fn wait(&self, deadline: Deadline) -> Turn {
         let mut turn = self.turn.lock();
-        while *turn == Turn::Not && !deadline.wait(&self.changed, &mut turn) {}
+        while *turn == Turn::NotYet && !deadline.wait(&self.changed, &mut turn) {}
         *turn
     }
 }

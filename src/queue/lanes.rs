@@ -1,8 +1,8 @@
 //! The lanes: the channels that hold the events, and the merge that takes them out in order.
 //!
 //! One channel for all producers makes every core contend for its tail. So the queue has a few
-//! channels, its lanes. A producer puts its events into its own lane, and into the others once that
-//! is full.
+//! channels, its lanes. A producer puts its events into its own lane, and into the others while its own
+//! lane is full.
 //!
 //! # Number and choice
 //!
@@ -15,8 +15,8 @@
 //!
 //! If one emit returned before another began, its event must be taken first. Each event carries a
 //! ticket, drawn from one counter just before the event goes in. The writer works in passes. It
-//! reads the counter once (the cut), and then takes, of the events at the heads of the lanes, always
-//! the one with the smallest ticket, until none below the cut is left.
+//! reads the counter once (the cut). Then it always takes the event with the smallest ticket from the
+//! heads of the lanes, until no event below the cut is left.
 //!
 //! Let emit A return before emit B begins, and let B's ticket be below the cut.
 //!
@@ -28,8 +28,8 @@
 //!   ticket is smaller than B's. The merge takes all of them before B. (A fence after E's draw and
 //!   a fence after A's reservation order the two draws, whatever the channel does.)
 //!
-//! Emits that overlap may be taken in either order. An event with a ticket that is drawn and not
-//! yet in its lane belongs to an emit that has not returned: the merge does not wait for it.
+//! Events of emits that overlap may be taken in either order. If an event has drawn its ticket and is
+//! not in its lane yet, its emit has not returned. The merge does not wait for such an event.
 
 use crate::sync::{
     AtomicU64, Ordering, Receiver, Sender, TryRecvError, TrySendError, bounded, fence,
@@ -37,23 +37,23 @@ use crate::sync::{
 use crate::wire::event::EventTail;
 
 /// More lanes than this do not help one writer.
-const MOST_LANES: usize = 4;
-/// A lane with fewer slots is full within one linger of a fast producer.
-const SLOTS_A_LANE: usize = 2048;
+const MAX_LANES: usize = 4;
+/// With fewer slots, a fast producer fills its lane within one linger.
+const MIN_LANE_SLOTS: usize = 2048;
 
 /// An event in a lane.
 ///
-/// It has cache lines of its own: a slot takes 320 bytes, 64 of them for the channel's stamp. Packed
-/// into 256, two producers wrote to the same line whenever their slots met.
+/// It has cache lines of its own: a slot takes 320 bytes, 64 of them for the channel's stamp. When slots
+/// were packed into 256 bytes, producers with neighbouring slots wrote to the same cache line.
 #[repr(align(64))]
 pub(crate) struct Event {
-    /// Drawn by [`Lanes::try_push`].
+    /// Drawn by [`Lanes::draw`].
     ticket: u64,
     pub(crate) tail: EventTail,
 }
 
 impl Event {
-    /// An event whose tail is to be written.
+    /// An event whose tail is not written yet.
     #[inline]
     pub(crate) fn blank() -> Self {
         Self { ticket: 0, tail: EventTail::blank() }
@@ -84,7 +84,7 @@ struct Tickets(AtomicU64);
 /// and models do not call it, because they choose the number with `with_lanes`.
 pub(super) fn count(capacity: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let most = cores.min(MOST_LANES).min(capacity / SLOTS_A_LANE).max(1);
+    let most = cores.min(MAX_LANES).min(capacity / MIN_LANE_SLOTS).max(1);
     1 << most.ilog2()
 }
 
@@ -114,9 +114,9 @@ impl Lanes {
         }
     }
 
-    /// Puts an event with a ticket into the lane `home`, or into another if that is full. Returns
-    /// whether it was another, or the event if all are full.
-    #[expect(clippy::inline_always, reason = "a call that passes an event on copies it")]
+    /// Puts an event that has its ticket into the lane `home`, or into another lane if that one is full.
+    /// Returns whether it used another lane, or the event if all lanes are full.
+    #[expect(clippy::inline_always, reason = "a call would copy the event")]
     #[inline(always)]
     pub(super) fn try_push(&self, home: usize, event: Event) -> Result<bool, Event> {
         match self.inputs[home].try_send(event) {
@@ -133,7 +133,7 @@ impl Lanes {
                 Err(also_full) => full = also_full,
             }
         }
-        // Or disconnected: the session is over, as the caller will see.
+        // The lanes are full, or disconnected because the session has ended. The caller checks for that.
         Err(full.into_inner())
     }
 
@@ -157,10 +157,10 @@ impl Drop for Lanes {
     }
 }
 
-/// Drops an end of lanes of this capacity, without waiting for it if that takes long.
+/// Drops one end of lanes of this capacity, on another thread if that takes long.
 pub(super) fn drop_later(end: impl Send + 'static, capacity: usize) {
     if capacity >= FREED_LATER {
-        // If there cannot be such a thread, the closure is dropped here, and `end` with it.
+        // If the thread cannot start, the closure is dropped here, and `end` with it.
         let thread = std::thread::Builder::new().name("wedr-cleanup".into());
         let _ = thread.spawn(move || drop(end));
     }
@@ -171,9 +171,9 @@ pub(super) struct Merge {
     lanes: Vec<Lane>,
     /// Events with this ticket or a later one wait for the next pass.
     cut: u64,
-    /// The lane that the next event is taken from, as long as its ticket is below `limit`: no other
-    /// lane has an event for that.
+    /// The next event is taken from this lane while its ticket is below `limit`.
     current: usize,
+    /// At most the cut. No event at the head of another lane has a ticket below this limit.
     limit: u64,
 }
 
@@ -192,18 +192,18 @@ impl Merge {
     }
 
     /// Begins a pass. The last pass of a session takes everything, whatever its ticket.
-    pub(super) fn begin(&mut self, of: &Lanes, is_last: bool) {
+    pub(super) fn begin(&mut self, lanes: &Lanes, is_last: bool) {
         // With one lane there are no tickets.
         self.cut = if self.lanes.len() == 1 || is_last {
             u64::MAX
         } else {
-            of.tickets.0.load(Ordering::Acquire)
+            lanes.tickets.0.load(Ordering::Acquire)
         };
         self.current = 0;
         self.limit = if self.lanes.len() == 1 { u64::MAX } else { 0 };
         if self.lanes.len() > 1 {
             for lane in &mut self.lanes {
-                lane.look();
+                lane.take_head();
             }
         }
     }
@@ -265,7 +265,7 @@ impl Merge {
         self.lanes.iter().map(|lane| lane.events.len()).sum::<usize>() + self.heads()
     }
 
-    /// Events that were taken out to see their tickets.
+    /// How many lanes have an event at their head.
     pub(super) fn heads(&self) -> usize {
         self.lanes.iter().filter(|lane| lane.head.is_some()).count()
     }
@@ -274,7 +274,7 @@ impl Merge {
         self.lanes.iter().all(|lane| lane.head.is_none() && lane.events.is_empty())
     }
 
-    /// For each lane, how many events must have been taken until all that are in it now are.
+    /// For each lane, the value of `taken` at which all events that are in it now have been taken.
     pub(super) fn target(&self) -> Vec<u64> {
         let target =
             |lane: &Lane| lane.taken + lane.events.len() as u64 + u64::from(lane.head.is_some());
@@ -287,7 +287,7 @@ impl Merge {
 }
 
 impl Lane {
-    fn look(&mut self) {
+    fn take_head(&mut self) {
         if self.head.is_none() {
             self.head = self.events.try_recv().ok();
         }

@@ -5,12 +5,12 @@ use super::{Queue, pool};
 use crate::wire::event::Lender;
 
 impl Queue {
-    /// Where long texts get their buffers from.
+    /// Lends buffers for long texts.
     pub(crate) fn lender(&self) -> &dyn Lender {
         self
     }
 
-    /// Admits producers after this thread has freed bytes: the writer does not see that.
+    /// Admits producers after this thread has freed bytes, because the writer does not see the free bytes.
     fn admit_to_freed_bytes(&self) {
         if self.gate.has_waiters() {
             let _inside = Inside::enter();
@@ -22,9 +22,9 @@ impl Queue {
 /// Lends the empty buffers of the calling thread's lane.
 impl Lender for Queue {
     fn lend(&self, bytes: usize) -> Option<Vec<u8>> {
-        // Producers that lack bytes have a right to the empty buffers. And a thread inside the queue
-        // could not admit them when it gives a buffer back.
-        if self.gate.lacks_bytes() || thread::is_inside() {
+        // The bytes of empty buffers belong to producers that wait for bytes. And a thread that is inside
+        // the queue could not admit a producer when it gives the buffer back.
+        if self.gate.has_byte_waiters() || thread::is_inside() {
             return None;
         }
         self.pool.lend(self.home(), bytes)

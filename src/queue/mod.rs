@@ -1,9 +1,9 @@
-//! The queue between the producers and the writer: when an event may enter it, and until when.
+//! The queue between the producers and the writer: when an event may enter it, and how it closes.
 //!
 //! # The closing rule
 //!
-//! `push` must not accept an event that the writer's last look into the lanes misses. The receiving
-//! end of a channel cannot close it and keep its content, so two fences decide:
+//! `push` must not accept an event that the writer's last pass misses. The receiving end of a channel
+//! cannot close it and keep its content, so two fences decide:
 //!
 //! * a producer pushes its event, issues a `SeqCst` fence (Fp), then reads the shutdown flag;
 //! * the writer reads the shutdown flag as set, issues a `SeqCst` fence (Fw), then takes all events.
@@ -80,8 +80,7 @@ pub enum Overflow {
 pub(crate) enum Waiting {
     /// The session's overflow policy decides.
     Policy,
-    /// The caller's own limit. If the queue is still full then, it is not a counted refusal: the
-    /// caller may try again.
+    /// The caller's own limit. A refusal at this limit is not counted, because the caller may try again.
     Until(Deadline),
     Never,
 }

@@ -2,9 +2,9 @@
 //! value that the memory model allows. Run with
 //! `RUSTFLAGS="--cfg wedr_loom" cargo test --lib --release queue::model`.
 //!
-//! A lost wake-up shows as loom's "deadlock", or as a writer that looks for events more often than
-//! loom allows ("maximum number of branches"). Each model also names all its outcomes: one that no
-//! longer meets the race it is about fails too. With three threads or more, threads are preempted
+//! A lost wake-up shows as loom's "deadlock", or as a writer that checks for events more often than
+//! loom allows ("maximum number of branches"). Each model also lists all its outcomes, so a model that no
+//! longer reaches its race fails too. With three threads or more, threads are preempted
 //! a bounded number of times; `LOOM_MAX_PREEMPTIONS` sets another bound, for all models.
 
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ enum Pushed {
 
 use Pushed::{Accepted, Closed, Full};
 
-/// What became of a flush.
+/// How a flush ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Flushed {
     Sent,
@@ -37,7 +37,7 @@ enum Flushed {
 /// Any number of preemptions.
 const EXHAUSTIVE: Option<usize> = None;
 
-/// Runs a model through all its executions; returns what came out of them.
+/// Runs a model through all its executions; returns their outcomes.
 fn outcomes<T>(
     preemptions: Option<usize>,
     model: impl Fn() -> T + Send + Sync + 'static,
@@ -63,7 +63,7 @@ where
     outcomes
 }
 
-/// An consumer that a failing model leaves alone: to drop it once loom has given up would abort.
+/// A consumer that a failing model does not drop: after loom has failed, the drop would abort the process.
 struct Writer(Option<Consumer>);
 
 impl Deref for Writer {
@@ -99,7 +99,7 @@ fn open_lanes(lanes: usize, capacity: usize, overflow: Overflow) -> (Arc<Queue>,
     (queue, Writer(Some(consumer)))
 }
 
-/// A queue with room for one event, which has it already.
+/// A full queue with one slot.
 fn open_full(overflow: Overflow) -> (Arc<Queue>, Writer) {
     let (queue, consumer) = open(1, overflow);
     assert_eq!(push(&queue, event(0)), Accepted);
@@ -210,8 +210,8 @@ fn drain(consumer: &mut Consumer) -> Vec<u64> {
     sent
 }
 
-/// What was accepted was taken, once; what was refused may have been taken only if it was
-/// refused by the closing; nothing else was taken.
+/// Asserts that each accepted event was taken once, that a refused event was taken only if the closed
+/// queue refused it, and that no other event was taken.
 #[track_caller]
 fn assert_promise(pushed: &[(u64, Pushed)], taken: &[u64]) {
     for (id, result) in pushed {
@@ -234,7 +234,7 @@ fn accepted_event_is_taken_after_the_closing() {
         let (queue, mut consumer) = open(1, Overflow::Block);
         let producer = spawn_push(&queue, event(1));
         let requester = spawn(&queue, |queue| queue.shutdown.request());
-        // One look at the flag: the executions in which it comes too early show nothing.
+        // The flag is read once. An execution in which it is not set yet checks nothing.
         let taken = queue.shutdown.is_requested().then(|| drain(&mut consumer));
         requester.join().unwrap();
         let pushed = producer.join().unwrap();
@@ -304,7 +304,7 @@ fn accepted_event_is_sent_or_counted() {
     assert_eq!(seen, [[Accepted, Accepted], [Accepted, Closed], [Closed, Closed]].into());
 }
 
-// The room condvars. An outcome of 0 says that the producer found room, 1 that it waited.
+// Blocked producers. Outcome 0: the producer found room. Outcome 1: it waited.
 
 #[test]
 fn producer_blocked_on_a_slot_is_woken() {
@@ -367,8 +367,8 @@ fn two_producers_blocked_on_a_slot_are_woken() {
     assert_eq!(seen, [0, 1, 2].into());
 }
 
-/// One of them may hold bytes for a moment, find no slot, and give the bytes back when the writer
-/// has long made room for the other.
+/// One producer may take bytes, find no slot, and give the bytes back only after the writer has made
+/// room for the other producer.
 #[test]
 fn two_long_events_do_not_block_each_other() {
     let seen = outcomes(Some(1), || {
@@ -389,20 +389,20 @@ fn two_long_events_do_not_block_each_other() {
     assert_eq!(seen, [0, 1, 2].into());
 }
 
-// Wake-ups. Outcome 0: the writer found something to do. Outcome 1: it waited.
+// Wake-ups. Outcome 0: the writer found something to do at once. Outcome 1: it idled or lingered first.
 
 #[test]
 fn event_wakes_an_idle_writer() {
     let seen = outcomes(EXHAUSTIVE, || {
         let (queue, mut consumer) = open(1, Overflow::Block);
         let producer = spawn_push(&queue, event(1));
-        let mut rests = 0;
+        let mut pauses = 0;
         while send_one(&mut consumer).is_none() {
             consumer.idle(Deadline::NEVER);
-            rests += 1;
+            pauses += 1;
         }
         assert_eq!(producer.join().unwrap(), Accepted);
-        rests
+        pauses
     });
     assert_eq!(seen, [0, 1].into());
 }
@@ -413,16 +413,16 @@ fn flush_ends_the_linger() {
         let (queue, mut consumer) = open(2, Overflow::Block);
         assert_eq!(push(&queue, event(1)), Accepted);
         let flusher = spawn(&queue, flush);
-        let mut rests = 0;
+        let mut pauses = 0;
         while !consumer.is_flushing() {
             consumer.linger(Deadline::NEVER);
-            rests += 1;
+            pauses += 1;
         }
         consumer.begin_flush();
         assert_eq!(send_one(&mut consumer), Some(1));
         consumer.finish_flush();
         assert_eq!(flusher.join().unwrap(), Flushed::Sent);
-        rests
+        pauses
     });
     assert_eq!(seen, [0, 1].into());
 }
@@ -432,13 +432,13 @@ fn shutdown_wakes_an_idle_writer() {
     let seen = outcomes(EXHAUSTIVE, || {
         let (queue, mut consumer) = open(1, Overflow::Block);
         let requester = spawn(&queue, |queue| queue.shutdown.request());
-        let mut rests = 0;
+        let mut pauses = 0;
         while !queue.shutdown.is_requested() {
             consumer.idle(Deadline::NEVER);
-            rests += 1;
+            pauses += 1;
         }
         requester.join().unwrap();
-        rests
+        pauses
     });
     assert_eq!(seen, [0, 1].into());
 }
@@ -449,8 +449,8 @@ fn full_queue_ends_the_linger() {
         let (queue, mut consumer) = open(1, Overflow::Block);
         let producer = spawn(&queue, |queue| [1, 2].map(|id| push(queue, event(id))));
         consumer.linger(Deadline::NEVER);
-        // Who waits may be seen before what it has put in: then the writer idles, as it does when
-        // it has found nothing to send.
+        // The writer may see that the producer waits before it sees the producer's first event. Then
+        // the writer idles, as it does when it has found nothing to send.
         let first = send_one(&mut consumer).or_else(|| {
             consumer.idle(Deadline::NEVER);
             send_one(&mut consumer)
@@ -549,9 +549,9 @@ fn loss_counter_counts_accepted_losses() {
     assert_eq!(seen, [(false, false), (false, true), (true, false), (true, true)].into());
 }
 
-/// A producer that finds the queue full says so for all; the writer takes that back.
+/// A producer that finds the queue full sets the flag for all producers; the writer clears it.
 #[test]
-fn full_flag_does_not_outlast_the_fullness() {
+fn full_flag_is_cleared_after_room_was_made() {
     let seen = outcomes(Some(3), || {
         let (queue, mut consumer) = open_full(Overflow::Refuse);
         let producer = spawn_push(&queue, event(1));
@@ -568,7 +568,7 @@ fn full_flag_does_not_outlast_the_fullness() {
 /// A turn reserves a slot. A thread that finds no slot besides it may set the flag after the last event
 /// was taken: then the thread that ends the turn clears the flag.
 #[test]
-fn full_flag_does_not_outlast_a_turn() {
+fn full_flag_is_cleared_at_the_end_of_a_turn() {
     let seen = outcomes(Some(3), || {
         let (queue, mut consumer) = open_full(Overflow::Refuse);
         let producer = spawn_push(&queue, event(1));
@@ -637,7 +637,7 @@ fn event_of_an_earlier_emit_is_taken_first() {
         let (queue, mut consumer) = open_lanes(2, 4, Overflow::Block);
         let first = spawn(&queue, |queue| assert_eq!(push_from(queue, 0, event(1)), Accepted));
         let second = spawn(&queue, |queue| {
-            // Nothing else tells this thread, or the writer, of the first event.
+            // Only this join orders the two pushes. Nothing orders the first push before the passes.
             first.join().unwrap();
             assert_eq!(push_from(queue, 1, event(2)), Accepted);
         });
@@ -663,15 +663,16 @@ fn event_in_either_lane_wakes_an_idle_writer() {
         let seen = outcomes(Some(2), move || {
             let (queue, mut consumer) = open_lanes(2, 2, Overflow::Block);
             let producer = spawn(&queue, move |queue| push_from(queue, number, event(1)));
-            let mut rests = 0;
+            let mut pauses = 0;
             while send_one(&mut consumer).is_none() {
                 consumer.idle(Deadline::NEVER);
-                rests += 1;
+                pauses += 1;
             }
             assert_eq!(producer.join().unwrap(), Accepted);
-            rests
+            pauses
         });
-        // An event beyond the cut is taken in the next pass, after no rest.
+        // An event beyond the cut is taken in the next pass. The `idle` call before that returns at once,
+        // and counts as a pause too.
         assert!(seen.contains(&0) && seen.contains(&1), "{seen:?}");
     }
 }
@@ -717,7 +718,7 @@ mod gate_alone {
             others.slots + event.slots <= self.free.load(Ordering::Relaxed)
         }
 
-        /// Waits for a turn and uses its slot; false if it was released instead.
+        /// Waits for a turn and uses its slot; false if the wait was released instead.
         fn use_one(&self) -> bool {
             let need = Need::event(0);
             let room = &|others, event| self.has_room(others, event);
@@ -731,7 +732,7 @@ mod gate_alone {
             assert!(before > 0, "a turn without a slot");
             self.used.fetch_add(1, Ordering::Relaxed);
             if self.gate.done(need) {
-                // The slot that was freed before this turn ended.
+                // A slot may have been freed before this turn ended.
                 self.gate.admit(usize::MAX, room);
             }
             true
@@ -785,7 +786,7 @@ mod gate_alone {
             let slots = Slots::new(1);
             let producers = [spawn_use(&slots), spawn_use(&slots)];
             let mut used = 0;
-            // One producer has the slot; the other waits, or comes too late to be released.
+            // One producer uses the slot, and the other one waits.
             while slots.gate.waits() == 0 {
                 thread::yield_now();
             }

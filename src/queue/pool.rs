@@ -14,7 +14,7 @@ use crate::wire::event::{EventTail, LongText};
 
 /// The smallest buffer, in bytes.
 const SMALLEST: usize = 512;
-/// Each power of two has so many classes, so a buffer is at most a quarter too long.
+/// The number of classes for each power of two. With four, a buffer is at most a quarter too long.
 const STEPS: usize = 4;
 /// Classes from [`SMALLEST`] to 1 MiB, the limit of an event's content.
 const CLASSES: usize = class_of(1 << 20) + 1;
@@ -57,7 +57,7 @@ struct Shelf {
 #[derive(Default)]
 struct Stack {
     buffers: Vec<Vec<u8>>,
-    /// The lowest number of buffers since the last trim. So many are not needed.
+    /// The smallest number of buffers since the last trim: that many buffers were not needed.
     fewest: usize,
 }
 
@@ -79,7 +79,7 @@ const fn class_of(capacity: usize) -> usize {
     doublings as usize * STEPS + step
 }
 
-/// The length of the buffers of a class that are allocated here.
+/// The length of a new buffer of this class.
 const fn length(class: usize) -> usize {
     (SMALLEST << (class / STEPS)) / STEPS * (STEPS + class % STEPS)
 }
@@ -90,7 +90,7 @@ fn class_for(bytes: usize) -> usize {
     if length(class) < bytes { class + 1 } else { class }
 }
 
-/// The bytes charged for a text of so many bytes, if it needs a buffer that is not there.
+/// The bytes charged for a text of `bytes` bytes, if it needs a new buffer.
 pub(super) fn cost(bytes: usize) -> usize {
     length(class_for(bytes))
 }
@@ -107,7 +107,7 @@ impl Pool {
         }
     }
 
-    /// Makes an event of a text, whose buffer is then one of the budget. `reserved` bytes of the budget
+    /// Makes an event of a text, in a buffer that counts against the budget. `reserved` bytes of the budget
     /// belong to other producers. Returns the text if there are not enough bytes.
     pub(super) fn fill<'l>(
         &self,
@@ -117,7 +117,7 @@ impl Pool {
         access: Access,
     ) -> Result<EventTail, LongText<'l>> {
         if reserved > 0 {
-            // Its buffer is of the budget, and others have a right to those bytes.
+            // A lent buffer counts against the budget, and other producers have a right to its bytes.
             text.keep();
         }
         let at_most = cost(text.as_bytes().len());
@@ -148,21 +148,21 @@ impl Pool {
     fn pop(&self, home: usize, class: usize, access: Access) -> Option<Vec<u8>> {
         let mut stacks = self.lock(home, access)?;
         let buffer = stacks[class].pop()?;
-        self.on_shelf(home, |bytes| bytes - buffer.capacity());
+        self.change_shelf_bytes(home, |bytes| bytes - buffer.capacity());
         Some(buffer)
     }
 
     /// Changes the byte count of a shelf that the caller has locked.
-    fn on_shelf(&self, home: usize, change: impl FnOnce(usize) -> usize) {
+    fn change_shelf_bytes(&self, home: usize, change: impl FnOnce(usize) -> usize) {
         let bytes = &self.shelves[home].bytes;
         // Release: see `in_use`.
         bytes.store(change(bytes.load(Ordering::Relaxed)), Ordering::Release);
     }
 
-    /// Bytes of the budget in use by events.
-    fn in_use(&self) -> usize {
-        // In this order, and with Acquire: a buffer that has left a shelf to be freed is no longer
-        // charged.
+    /// Bytes of the budget that events use.
+    pub(super) fn in_use(&self) -> usize {
+        // The shelves first, with Acquire: a freed buffer that is no longer counted on its shelf is no
+        // longer charged either.
         let on_shelves = self.shelves.iter().map(|shelf| shelf.bytes.load(Ordering::Acquire)).sum();
         self.budget.charged.load(Ordering::Relaxed).saturating_sub(on_shelves)
     }
@@ -230,7 +230,7 @@ impl Pool {
     /// Takes a buffer for texts of `bytes` bytes from the shelf, if there is one.
     pub(super) fn lend(&self, home: usize, bytes: usize) -> Option<Vec<u8>> {
         let class = class_for(bytes);
-        // Longer texts than the wire's limit have no class. They are counted and not stored.
+        // A text over the wire's limit has no class, because its bytes are counted and not stored.
         if class < CLASSES { self.pop(home, class, Access::Try) } else { None }
     }
 
@@ -242,7 +242,7 @@ impl Pool {
         }
     }
 
-    /// No longer charges a buffer that was lent.
+    /// Stops charging a buffer that was lent.
     pub(super) fn write_off(&self, bytes: usize) {
         self.budget.charged.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -263,7 +263,7 @@ impl Pool {
             added += buffer.capacity();
             stacks[class_of(buffer.capacity()).min(CLASSES - 1)].buffers.push(buffer);
         }
-        self.on_shelf(home, |bytes| bytes + added);
+        self.change_shelf_bytes(home, |bytes| bytes + added);
     }
 
     /// Frees buffers that are on no shelf.
@@ -284,7 +284,7 @@ impl Pool {
         }
     }
 
-    /// Removes the buffers that `choose` takes from each stack, and no longer charges them.
+    /// Removes the buffers that `choose` takes from each stack, and stops charging them.
     fn take_off(
         &self,
         home: usize,
@@ -297,20 +297,15 @@ impl Pool {
             stack.fewest = stack.buffers.len();
         }
         let bytes: usize = taken.iter().map(Vec::capacity).sum();
-        // In this order: see `in_use`.
+        // In this order, as `in_use` explains.
         self.budget.charged.fetch_sub(bytes, Ordering::Relaxed);
-        self.on_shelf(home, |on_it| on_it - bytes);
+        self.change_shelf_bytes(home, |before| before - bytes);
         taken
     }
 
     #[cfg(all(test, not(wedr_loom)))]
-    pub(super) fn charged_in_all(&self) -> usize {
-        self.budget.charged.load(Ordering::Relaxed)
-    }
-
-    #[cfg(all(test, not(wedr_loom)))]
     pub(super) fn charged(&self) -> usize {
-        self.in_use()
+        self.budget.charged.load(Ordering::Relaxed)
     }
 }
 

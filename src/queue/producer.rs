@@ -4,7 +4,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::consumer::AT_ONCE;
+use super::consumer::MAX_TURNS;
 use super::flush::Flushes;
 use super::full::{Full, SoftLimit};
 use super::gate::{Gate, Need, Place, Waited};
@@ -21,13 +21,14 @@ use crate::stats::Counters;
 use crate::sync::{Arc, Ordering, fence, fence_after_exchange};
 use crate::wire::event::{EventTail, LongText};
 
-/// While the agent is slow, a thread may pass the blocked producers with so many events in a row.
-const SHORT_RUN: usize = 16;
-/// So many threads may check for room without the lock, and take what they saw, at the same time.
-const UNLOCKED: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 64 };
-/// A thread that has found slots to spare looks again only after so many events. To look costs a cache
+/// While the agent is slow, a thread may overtake the blocked producers at most this often in a row.
+const MAX_OVERTAKES: usize = 16;
+/// How many slots a push without the gate's lock leaves free, because this many threads may see the same
+/// free slot before one of them takes it.
+const SPARE_SLOTS: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 64 };
+/// A thread that has found many spare slots checks only once for this many events. A check costs a cache
 /// miss for each lane.
-const EVENTS_A_LOOK: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 8 };
+const EVENTS_PER_CHECK: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 8 };
 
 /// The producers' side. The writer's side is the [`Consumer`](super::Consumer).
 pub(crate) struct Queue {
@@ -52,7 +53,7 @@ pub(crate) struct Queue {
 impl std::panic::RefUnwindSafe for Queue {}
 
 /// An event on its way into the queue.
-#[expect(clippy::large_enum_variant, reason = "events travel by value, and this is not kept")]
+#[expect(clippy::large_enum_variant, reason = "events are passed by value, and no offer is stored")]
 enum Offer<'l> {
     Event(Event),
     /// A long event that has no buffer of the budget yet.
@@ -137,46 +138,46 @@ impl Queue {
     }
 
     /// Whether a new producer may push without the gate's lock. It may if no producer is blocked, or
-    /// if there are slots to spare and this thread has not passed the blocked producers too often.
+    /// if there are spare slots and this thread has not overtaken the blocked producers too often.
     #[inline]
     fn may_offer(&self) -> bool {
         let others = self.gate.waiting();
-        others == 0 || self.may_pass(others)
+        others == 0 || self.may_overtake(others)
     }
 
-    fn may_pass(&self, others: usize) -> bool {
-        (thread::skips_look() || self.has_slots_to_spare(others))
-            && !self.has_passed_enough(thread::count_pass(), others)
+    fn may_overtake(&self, others: usize) -> bool {
+        (thread::skips_check() || self.has_spare_slots(others))
+            && !self.must_wait_too(thread::count_overtake(), others)
     }
 
-    fn has_slots_to_spare(&self, others: usize) -> bool {
+    fn has_spare_slots(&self, others: usize) -> bool {
         let queued = self.lanes.len();
         let limit = self.soft_limit.get();
         let taken = queued + others;
-        let for_many = UNLOCKED * EVENTS_A_LOOK;
-        if queued < limit.saturating_sub(for_many) && taken + for_many < self.lanes.capacity() {
-            thread::skip_looks(EVENTS_A_LOOK - 1);
+        let many = SPARE_SLOTS * EVENTS_PER_CHECK;
+        if queued < limit.saturating_sub(many) && taken + many < self.lanes.capacity() {
+            thread::skip_checks(EVENTS_PER_CHECK - 1);
             return true;
         }
-        queued < limit && taken + UNLOCKED < self.lanes.capacity()
+        queued < limit && taken + SPARE_SLOTS < self.lanes.capacity()
     }
 
-    /// Whether a thread that has passed the blocked producers `passes` times must wait as well. While
-    /// the writer keeps working, turns come often, and many passes save wake-ups. While the agent is
-    /// slow, few passes keep the shares equal.
-    fn has_passed_enough(&self, passes: usize, others: usize) -> bool {
+    /// Whether a thread that has overtaken `others` blocked producers `overtakes` times must wait too.
+    /// While the writer keeps working, turns come often, so the limit is high, which saves wake-ups.
+    /// While the agent is slow, a low limit gives all threads equal shares.
+    fn must_wait_too(&self, overtakes: usize, others: usize) -> bool {
         match self.soft_limit.get() {
-            SoftLimit::NONE => passes >= SHORT_RUN,
-            limit => passes.saturating_mul(others) > 2 * limit,
+            SoftLimit::NONE => overtakes >= MAX_OVERTAKES,
+            limit => overtakes.saturating_mul(others) > 2 * limit,
         }
     }
 
-    /// Whether there is a slot besides `others` slots.
+    /// Whether there is a free slot besides those that `others` producers have a right to.
     pub(super) fn has_slot_beside(&self, others: usize) -> bool {
         self.lanes.len() + others < self.lanes.capacity()
     }
 
-    /// Whether there is room for an event besides the room that belongs to others.
+    /// Whether there is room for an event besides the room that other producers have a right to.
     pub(super) fn has_room(&self, others: Need, event: Need) -> bool {
         self.lanes.len() + others.slots + event.slots <= self.lanes.capacity()
             && (event.bytes == 0 || self.pool.has_room(others.bytes, event.bytes))
@@ -234,7 +235,7 @@ impl Queue {
                 // The writer may be lingering.
                 self.wakeup.wake();
                 match self.gate.wait(waiter, deadline, room) {
-                    Waited::Turn => thread::reset_passes(),
+                    Waited::Turn => thread::reset_overtakes(),
                     Waited::TimedOut | Waited::Released => return self.give_up(offer),
                 }
                 if self.shutdown.is_requested() {
@@ -264,7 +265,7 @@ impl Queue {
         let place = self.gate.join(need, &|others, event| {
             let must_wait = others.slots > 0
                 && (self.lanes.len() >= self.soft_limit.get()
-                    || self.has_passed_enough(thread::count_pass(), others.slots));
+                    || self.must_wait_too(thread::count_overtake(), others.slots));
             !must_wait && self.has_room(others, event)
         });
         if matches!(place, Place::InQueue(_)) && !self.soft_limit.applies() {
@@ -275,7 +276,7 @@ impl Queue {
     }
 
     pub(super) fn admit(&self) {
-        self.gate.admit(AT_ONCE, &|others, event| self.has_room(others, event));
+        self.gate.admit(MAX_TURNS, &|others, event| self.has_room(others, event));
     }
 
     /// Ends a turn, and admits other producers if the writer does not.
@@ -285,8 +286,9 @@ impl Queue {
         if self.gate.done(need) && (!self.soft_limit.applies() || self.lanes.len() == 0) {
             self.admit();
         }
-        // Between ending the turn and looking at the flag. The other half is in `Full::set`: a producer
-        // that found this turn's slot reserved sees that it is free, or this thread sees the flag.
+        // This fence is between the end of the turn and the read of the flag. Its counterpart is in
+        // `Full::set`: a producer that found this turn's slot reserved sees that it is free, or this
+        // thread sees the flag.
         fence(Ordering::SeqCst);
         if self.full.is_set() && self.has_slot_beside(self.gate.waiting()) {
             self.full.clear();
@@ -362,9 +364,9 @@ impl Queue {
             return self.lost().map_or(Ok(()), Err);
         }
         if !timeout.is_zero() {
-            let ticket = self.flushes.request();
+            let request = self.flushes.request();
             self.wakeup.wake();
-            if self.flushes.wait(ticket, Deadline::after(timeout)) {
+            if self.flushes.wait(request, Deadline::after(timeout)) {
                 return Ok(());
             }
         }

@@ -9,7 +9,7 @@ impl Queue {
     pub(crate) fn stats(&self) -> Stats {
         let counters = &self.counters;
         let queued = if self.flushes.have_ended() {
-            // Events in the lanes now were refused.
+            // An event that is in a lane now was refused, or is counted as undelivered.
             0
         } else {
             self.lanes.len() + counters.in_flight.load(Ordering::Relaxed)

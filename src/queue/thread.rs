@@ -5,13 +5,13 @@ use std::cell::Cell;
 use crate::deadline::is_waiting;
 
 struct Own {
-    /// Whether this thread must not wait in the queue, nor take its locks: it holds one already, or
-    /// it is the writer.
+    /// Whether this thread must not wait in the queue or take one of its locks: it may hold such a lock
+    /// already, or it is the writer.
     inside: Cell<bool>,
-    /// How many events of this thread have passed producers that wait, since its last turn.
-    passes: Cell<usize>,
-    /// How many more events of this thread may pass them before it looks for spare slots again.
-    skipped_looks: Cell<usize>,
+    /// How many events of this thread have overtaken blocked producers since its last turn.
+    overtakes: Cell<usize>,
+    /// How many of its next checks for spare slots this thread skips.
+    checks_to_skip: Cell<usize>,
     /// See [`number`].
     number: Cell<usize>,
 }
@@ -23,8 +23,8 @@ impl Own {
     const fn new() -> Self {
         Self {
             inside: Cell::new(false),
-            passes: Cell::new(0),
-            skipped_looks: Cell::new(0),
+            overtakes: Cell::new(0),
+            checks_to_skip: Cell::new(0),
             number: Cell::new(NONE),
         }
     }
@@ -51,7 +51,7 @@ mod own {
     }
 }
 
-/// The models choose a number for each thread, and 0 if they do not.
+/// A model may choose the numbers of its threads. The default is 0.
 #[cfg(all(test, wedr_loom))]
 mod own {
     use super::Own;
@@ -100,29 +100,29 @@ pub(super) fn is_inside() -> bool {
 }
 
 /// Marks the calling thread as the writer's: an `emit` on it never waits.
-pub(super) fn never_waits() {
+pub(super) fn mark_as_writer() {
     own::with(|own| own.inside.set(true));
 }
 
-/// Counts one more pass; returns how many there were before.
-pub(super) fn count_pass() -> usize {
-    own::with(|own| own.passes.replace(own.passes.get().saturating_add(1))).unwrap_or(0)
+/// Counts that the calling thread overtakes blocked producers once more; returns the count before.
+pub(super) fn count_overtake() -> usize {
+    own::with(|own| own.overtakes.replace(own.overtakes.get().saturating_add(1))).unwrap_or(0)
 }
 
-pub(super) fn reset_passes() {
-    own::with(|own| own.passes.set(0));
+pub(super) fn reset_overtakes() {
+    own::with(|own| own.overtakes.set(0));
 }
 
-/// The calling thread has found slots to spare, and skips the next looks.
-pub(super) fn skip_looks(count: usize) {
-    own::with(|own| own.skipped_looks.set(count));
+/// Makes the calling thread skip its next `count` checks for spare slots.
+pub(super) fn skip_checks(count: usize) {
+    own::with(|own| own.checks_to_skip.set(count));
 }
 
-/// Whether the calling thread skips this look.
-pub(super) fn skips_look() -> bool {
+/// Whether the calling thread skips this check for spare slots.
+pub(super) fn skips_check() -> bool {
     let left = own::with(|own| {
-        let left = own.skipped_looks.get();
-        own.skipped_looks.set(left.saturating_sub(1));
+        let left = own.checks_to_skip.get();
+        own.checks_to_skip.set(left.saturating_sub(1));
         left
     });
     left.is_some_and(|left| left > 0)

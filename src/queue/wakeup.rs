@@ -9,8 +9,8 @@ const IDLE: u32 = 1;
 /// The writer lets events gather: a full lane, a flush or the shutdown wakes it, an event does not.
 const LINGERING: u32 = 2;
 
-/// Producers look at `mode` after every event. They write it only to wake the writer, and only the
-/// producer that does so pays for the wake-up. So `mode` has a cache line of its own.
+/// Producers read `mode` after every event, and write it only to wake the writer. So it has a cache line
+/// of its own.
 #[repr(align(128))]
 pub(super) struct Wakeup {
     mode: AtomicU32,
@@ -23,7 +23,7 @@ impl Wakeup {
         Self { mode: AtomicU32::new(AWAKE), woken: Mutex::new(false), changed: Condvar::new() }
     }
 
-    /// Wakes an idle writer. The caller has put an event in, and issued a fence since.
+    /// Wakes an idle writer. The caller has pushed an event and then issued a fence.
     #[inline]
     pub(super) fn event_queued(&self) {
         if self.mode.load(Ordering::Relaxed) == IDLE {
@@ -31,8 +31,7 @@ impl Wakeup {
         }
     }
 
-    /// Wakes a writer that rests, whether idle or lingering. The caller has put an event in, and
-    /// issued a fence since.
+    /// Wakes an idle or lingering writer. The caller has pushed an event and then issued a fence.
     pub(super) fn lane_full(&self) {
         if self.mode.load(Ordering::Relaxed) != AWAKE {
             self.wake();
@@ -43,11 +42,11 @@ impl Wakeup {
     #[cold]
     pub(super) fn wake(&self) {
         if is_waiting() {
-            // This is an allocator hook that `parking_lot` called. The writer sees the change when it next
-            // looks, at most half a second later.
+            // This is an allocator hook that `parking_lot` called. The writer sees the change at its next
+            // check, at most half a second later.
             return;
         }
-        // The caller's change comes before this fence. The writer looks again after its own fence.
+        // The caller's change comes before this fence. The writer checks for work after its own fence.
         fence(Ordering::SeqCst);
         if self.mode.swap(AWAKE, Ordering::Relaxed) != AWAKE {
             *self.woken.lock() = true;
@@ -55,23 +54,23 @@ impl Wakeup {
         }
     }
 
-    /// Rests until an event arrives, unless `may_rest` finds something to do in a last look.
-    pub(super) fn idle(&self, deadline: Deadline, may_rest: impl FnOnce() -> bool) {
-        self.rest(IDLE, deadline, may_rest);
+    /// Sleeps until any wake-up or `deadline`. `may_sleep` is the last check for work.
+    pub(super) fn idle(&self, deadline: Deadline, may_sleep: impl FnOnce() -> bool) {
+        self.sleep(IDLE, deadline, may_sleep);
     }
 
-    /// Rests, but events do not end the rest.
-    pub(super) fn linger(&self, deadline: Deadline, may_rest: impl FnOnce() -> bool) {
-        self.rest(LINGERING, deadline, may_rest);
+    /// Like [`idle`](Self::idle), but an event does not wake the writer.
+    pub(super) fn linger(&self, deadline: Deadline, may_sleep: impl FnOnce() -> bool) {
+        self.sleep(LINGERING, deadline, may_sleep);
     }
 
-    fn rest(&self, mode: u32, deadline: Deadline, may_rest: impl FnOnce() -> bool) {
+    fn sleep(&self, mode: u32, deadline: Deadline, may_sleep: impl FnOnce() -> bool) {
         self.mode.store(mode, Ordering::Relaxed);
-        // The writer announces its rest, then looks for work once more. A caller makes its change,
-        // issues a fence, then reads `mode`. So the writer sees the change or the caller sees the rest.
+        // The writer stores its mode, then checks for work once more. A caller makes its change, issues
+        // a fence, then reads `mode`. So the writer sees the change or the caller sees the mode.
         // Otherwise the writer could sleep although there is work.
         fence(Ordering::SeqCst);
-        if may_rest() {
+        if may_sleep() {
             let mut woken = self.woken.lock();
             while !*woken && !deadline.wait(&self.changed, &mut woken) {}
             *woken = false;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::handshake::{SessionParams, hello, shake_hands, until};
+use crate::handshake::{SessionParams, hello, shake_hands, slices_until};
 use crate::loss_log::LossReport;
 use crate::metadata::Metadata;
 use crate::queue::{Limits, Overflow, queue};
@@ -424,7 +424,8 @@ impl Runner {
         if self.shutdown.is_requested() {
             return Ok(None);
         }
-        let next_deadline = &mut until(&self.shutdown, Deadline::after(self.connect_timeout));
+        let next_deadline =
+            &mut slices_until(&self.shutdown, Deadline::after(self.connect_timeout));
         match Pipe::connect(path, next_deadline) {
             Ok(pipe) => Ok(Some(pipe)),
             Err(_) if self.shutdown.is_requested() => Ok(None),

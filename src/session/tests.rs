@@ -13,7 +13,7 @@ const SENT: u64 = 2;
 /// More than a pipe holds.
 const LONG: usize = 900_000;
 
-/// A session whose writer panics after these events, and the agent's end of its pipe.
+/// A session whose writer panics after [`SENT`] events, and the agent's end of its pipe.
 fn session_whose_writer_panics() -> (Session, Pipe) {
     let path = temporary_path().unwrap();
     let mut listener = Listener::bind(&path).unwrap();
@@ -33,8 +33,9 @@ fn session_whose_writer_panics() -> (Session, Pipe) {
     (Session::start(queue, SessionContext::new(shutdown, params), writer).unwrap(), agent)
 }
 
-/// Runs the session with this body. Returns how many events were accepted.
-fn all_wait(sink: &EventSink, ctx: &SessionContext, agent: &mut Pipe) -> u64 {
+/// A plugin body: four producers, a flush and `wait_for_shutdown` wait until the writer panics. Returns how
+/// many events were accepted.
+fn wait_for_the_panic(sink: &EventSink, ctx: &SessionContext, agent: &mut Pipe) -> u64 {
     let payload = "x".repeat(LONG);
     let emit_until_closed = || {
         let emits = (0..).map(|_| sink.event("test").emit(&payload));
@@ -74,7 +75,7 @@ fn panic_of_the_writer_wakes_all_and_closes_the_counts() {
     let running = thread::spawn(move || {
         let mut accepted = 0;
         let body = |sink: &EventSink, ctx: &SessionContext| {
-            accepted = all_wait(sink, ctx, &mut agent);
+            accepted = wait_for_the_panic(sink, ctx, &mut agent);
             Ok(())
         };
         let membership = crate::signals::join(&session.ctx.shutdown);
@@ -82,11 +83,12 @@ fn panic_of_the_writer_wakes_all_and_closes_the_counts() {
         (catch_unwind(AssertUnwindSafe(run)), accepted)
     });
     let limit = Duration::from_secs(60);
-    let report = reported.recv_timeout(limit).expect("who waits is woken, and the session ends");
+    let report =
+        reported.recv_timeout(limit).expect("all waiting threads wake up, and the session ends");
     let (result, accepted) = running.join().unwrap();
     let panic = result.unwrap_err();
-    let said = panic.downcast_ref::<&str>().copied().unwrap_or_default();
-    assert!(said.contains("overflow"), "the writer's own: {said}");
+    let message = panic.downcast_ref::<&str>().copied().unwrap_or_default();
+    assert!(message.contains("overflow"), "{message}");
     let SessionReport { cause, stats, confirmed, .. } = report;
     assert_eq!((cause, confirmed), (CloseCause::Panicked, false));
     assert_eq!((stats.sent, stats.queued), (SENT, 0));

@@ -1,8 +1,12 @@
 //! loom's primitives in the shapes that the crate uses, for the models in `queue::model`.
 //!
-//! What they do not show: a wait with a deadline never times out, no thread wakes spuriously,
-//! `notify_one` wakes who came first, and a waiter knows all that its waker knew (the code that
-//! ships notifies while it holds the lock, or right after, so the lock has told it already).
+//! They differ from the real primitives:
+//!
+//! * A wait with a deadline never times out.
+//! * No thread wakes spuriously.
+//! * `notify_one` wakes the thread that has waited longest.
+//! * A woken thread sees all that its waker did before the notification. In the shipped code the lock
+//!   gives this order: the waker notifies while it holds the lock, or right after.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
@@ -10,7 +14,7 @@ use std::time::Instant;
 pub(crate) use crossbeam_channel::{TryRecvError, TrySendError};
 pub(crate) use loom::sync::atomic::fence;
 use loom::thread::ThreadId;
-/// Not loom's, which has no `Weak` and no `dyn`: counting references is not what is checked.
+/// Not loom's `Arc`, which has no `Weak` and no `dyn`. The models do not check reference counts.
 pub(crate) use std::sync::Arc;
 
 use super::Ordering;
@@ -22,11 +26,11 @@ pub(crate) fn fence_after_exchange() {
 
 /// An atomic of which loom misses no interleaving.
 ///
-/// loom 0.7 compares an access only with the last one that it might race with. A thread that loads
-/// and then stores thus hides from its store that others have loaded before, and that the store
-/// might come before those is never tried (tokio-rs/loom#166, #392). So every thread that loads
-/// has an object of its own here, which only its loads and the stores of others touch. The touch
-/// is a `notify_one` without a waiting thread: it changes nothing and orders nothing but the search.
+/// loom 0.7 compares an access only with the last access that it might race with. If a thread loads and
+/// then stores, its own load hides the earlier loads of other threads. So loom never tries the order in
+/// which the store comes before those loads (tokio-rs/loom#166, #392). Therefore each thread that loads
+/// has an object of its own here, which only its loads and the stores of other threads access. This
+/// access is a `notify_one` without a waiting thread: its only effect is that loom tries more orders.
 #[derive(Debug, Default)]
 struct Raced<A> {
     atomic: A,
@@ -108,8 +112,8 @@ raced! {
 }
 
 impl AtomicU32 {
-    /// Swaps, since loom 0.7 does not keep stores and swaps in one order: a swap may miss a store
-    /// that it must come after (tokio-rs/loom#282), and wake-ups seem lost that are not.
+    /// Swaps, because loom 0.7 does not keep stores and swaps in one order: a swap may miss an earlier
+    /// store (tokio-rs/loom#282). The models would then report wake-ups as lost that are not lost.
     pub(crate) fn store(&self, value: u32, order: Ordering) {
         self.swap(value, order);
     }
@@ -136,7 +140,7 @@ impl AtomicUsize {
 /// `parking_lot::Mutex`: no poison.
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
-/// Holds loom's guard, but for the time of a wait.
+/// Holds loom's guard, except during a wait.
 pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
 
 impl<T> Mutex<T> {
@@ -167,10 +171,11 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// `parking_lot::Condvar`: waits on a borrowed guard, and says whom it woke.
+/// `parking_lot::Condvar`: it borrows the guard, and `notify_one` tells whether it woke a thread.
 pub(crate) struct Condvar {
     condvar: loom::sync::Condvar,
-    /// Right whenever the mutex is held. Not loom's: the threads do not meet on it.
+    /// The waiting threads; correct while the mutex is held. Not loom's atomic, because the threads do
+    /// not synchronise through it.
     waiting: std::sync::atomic::AtomicUsize,
 }
 
@@ -215,25 +220,25 @@ impl WaitTimeoutResult {
     }
 }
 
-/// Makes a stand-in for `crossbeam_channel::bounded`.
+/// Replaces `crossbeam_channel::bounded`.
 ///
 /// It is crossbeam's own algorithm (`flavors/array.rs`, after Vyukov), for one receiver: a ring
-/// whose slots carry stamps, and a `tail` that senders move by compare-and-swap. So it shows what
-/// crossbeam's does: a slot is reserved before it is published, a later message may be published
-/// before an earlier one, and "full" and "empty" are answers from what a thread happens to see.
-/// It promises less, so that no fence of the queue's own can hide behind one of crossbeam's:
+/// whose slots carry stamps, and a `tail` that senders move by compare-and-swap. So it behaves as
+/// crossbeam's: a slot is reserved before it is published, a later message may be published before an
+/// earlier one, and the answers "full" and "empty" depend on what a thread sees at that moment. Its
+/// guarantees are weaker, so that a fence of crossbeam's cannot hide a missing fence of the queue:
 ///
 /// * crossbeam issues a `SeqCst` fence before it answers "full" or "empty"; here there is none;
 /// * crossbeam moves and reads `tail` and `head` with `SeqCst`; here it is `Relaxed`.
 ///
-/// All that is left of order is what a channel cannot do without: the stamp, stored with `Release`
-/// once the message is in (or out), and loaded with `Acquire` before it is taken out (or in). The
-/// messages themselves lie in a mutex of the standard library. loom does not know it, so it adds
-/// no order; and since loom's threads take turns, it is always free. A stamp that admitted two
-/// threads to one slot would show as a missing message.
+/// Only the order that every channel needs is left. It comes from the stamp: a thread stores it with
+/// `Release` after it has put a message in or taken it out, and loads it with `Acquire` before that.
+/// Each message is in a mutex of the standard library. loom does not know this mutex, so it adds no
+/// order. It is never contended, because loom runs one thread at a time. If a stamp admitted two threads
+/// to one slot, a message would be missing.
 ///
-/// A mutex around a `VecDeque` would be too strong: a thread that looks into the channel would see all
-/// that its last user did before, fence or no fence.
+/// A mutex around a `VecDeque` would be too strong: a thread that reads the channel would see all that
+/// the last user of the channel did before, with or without a fence.
 pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let ring = Arc::new(Ring::new(capacity));
     (Sender(Arc::clone(&ring)), Receiver(ring))
@@ -276,7 +281,7 @@ impl<T> Drop for Receiver<T> {
 }
 
 /// `tail`, `head` and the stamps count laps above `mark_bit` and slots below it; `mark_bit` itself
-/// says, in `tail` only, that the receiver is gone.
+/// means, in `tail` only, that the receiver is dropped.
 struct Ring<T> {
     tail: AtomicUsize,
     head: AtomicUsize,
@@ -335,13 +340,13 @@ impl<T> Ring<T> {
                     Err(moved) => tail = moved,
                 }
             } else {
-                // Is the slot taken, or is this merely the tail of long ago?
+                // Either the slot is taken, or `tail` is out of date.
                 let last = self.move_tail(usize::MAX, 0).unwrap_err();
                 if last == tail {
                     if self.head.load(Ordering::Relaxed).wrapping_add(self.one_lap) == tail {
                         return Err(TrySendError::Full(message));
                     }
-                    // The slot is just being emptied.
+                    // The receiver is emptying the slot.
                     loom::thread::yield_now();
                 }
                 tail = last;
@@ -360,7 +365,7 @@ impl<T> Ring<T> {
             if self.tail.load(Ordering::Relaxed) & !self.mark_bit == head {
                 return Err(TryRecvError::Empty);
             }
-            // Reserved and not yet published is no end: one behind it may be published.
+            // The slot is reserved and not yet published. A slot behind it may be published already.
             loom::thread::yield_now();
         }
         let message = slot.message.lock().unwrap().take();

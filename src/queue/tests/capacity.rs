@@ -50,8 +50,8 @@ fn eight_threads_fill_the_whole_queue() {
     }
 }
 
-/// Pushes with `push`, and takes events now and then. An event must be refused exactly if `must_be_refused` of
-/// the number of queued events, and only refusals of the policy are counted.
+/// Pushes with `push`, and takes events now and then. `must_be_refused` tells from the number of queued events
+/// whether the next push must be refused. Only refusals under the policy are counted.
 fn assert_refused_exactly(
     (queue, mut consumer): (Arc<Queue>, Consumer),
     push: impl Fn(&Queue, Waiting, &mut Rng) -> Result<()>,
@@ -102,7 +102,7 @@ fn long_event_is_refused_without_bytes_only() {
                 }
             })
         },
-        // The bytes of events at the heads of the lanes are not free.
+        // Events at the heads of the lanes still use their bytes.
         |_, queued| queued == EVENTS,
     );
 }
@@ -225,7 +225,7 @@ fn assert_never_refused(lanes: usize, capacity: usize, budget: usize, most: usiz
 
 #[test]
 fn no_event_is_refused_while_there_are_slots() {
-    // One more slot for each producer, because each may be looking at the lanes.
+    // One more slot for each producer, because each may be checking the lanes.
     for (lanes, capacity) in [(1, 32), (2, 32), (4, 64), (4, 8192)] {
         assert_never_refused(lanes, capacity, 1 << 20, capacity - 8, SHORT);
     }
@@ -272,9 +272,9 @@ fn refusals_of_many_threads_are_counted_exactly() {
                 }
                 taken as u64
             });
-            let told = producers.into_iter().map(|producer| producer.join().unwrap());
+            let counts = producers.into_iter().map(|producer| producer.join().unwrap());
             let (accepted, refused) =
-                told.fold((0, 0), |sum, told| (sum.0 + told.0, sum.1 + told.1));
+                counts.fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1));
             is_over.store(true, Ordering::Relaxed);
             (accepted, refused, consuming.join().unwrap())
         });

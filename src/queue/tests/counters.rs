@@ -1,4 +1,4 @@
-//! The counters, flush and the end, while events are in all lanes.
+//! The counters, flush and the end of a session, while events are in all lanes.
 
 use std::thread;
 use std::time::Duration;
@@ -60,7 +60,7 @@ fn spilled_events_are_all_counted_as_queued() {
 }
 
 #[test]
-fn high_water_is_seen_though_nothing_is_taken() {
+fn high_water_includes_events_that_are_never_taken() {
     let (queue, mut consumer) = open_lanes(LANES, CAPACITY, 1 << 20);
     push(&queue, SHORT, Waiting::Never).unwrap();
     assert!(take(&mut consumer).is_some());
@@ -97,10 +97,10 @@ fn assert_flush_covers_what_was_queued(
     queued: std::ops::Range<usize>,
     later: impl Fn(&Queue),
 ) {
-    let ticket = queue.flushes.request();
+    let request = queue.flushes.request();
     consumer.begin_flush();
     later(&queue);
-    let is_done = || queue.flushes.wait(ticket, Deadline::after(Duration::ZERO));
+    let is_done = || queue.flushes.wait(request, Deadline::after(Duration::ZERO));
     let mut left = queued.collect::<std::collections::BTreeSet<_>>();
     while !left.is_empty() {
         assert!(!is_done() && consumer.is_flushing(), "{left:?} are not sent");
@@ -133,8 +133,8 @@ fn late_push_with_an_older_ticket_does_not_satisfy_a_flush() {
         queue.lanes.draw(&mut event);
         event
     };
-    // Their tickets are drawn first, and they are pushed last, as by producers that were interrupted in
-    // between.
+    // These events draw their tickets first and are pushed last, as if their producers were interrupted
+    // in between.
     let late: Vec<_> = (100..104).map(drawn).collect();
     for n in 0..4 {
         assert!(queue.lanes.try_push(n % 2, drawn(n)).is_ok());
@@ -148,14 +148,14 @@ fn late_push_with_an_older_ticket_does_not_satisfy_a_flush() {
 }
 
 #[test]
-fn flush_without_time_tells_whether_events_are_queued() {
+fn flush_with_zero_timeout_only_checks_the_queue() {
     let (queue, mut consumer) = open_lanes(LANES, CAPACITY, 1 << 20);
     let flush = || queue.flush(Duration::ZERO);
     assert!(flush().is_ok());
     push(&queue, SHORT, Waiting::Never).unwrap();
     assert!(matches!(flush(), Err(Error::FlushTimeout(Duration::ZERO))));
     assert!(take(&mut consumer).is_some());
-    assert!(matches!(flush(), Err(Error::FlushTimeout(_))), "taken, and not sent");
+    assert!(matches!(flush(), Err(Error::FlushTimeout(_))), "taken and not sent");
     consumer.sent(1);
     assert!(flush().is_ok());
     // At the head of a lane.

@@ -6,7 +6,7 @@ use std::thread;
 use super::*;
 
 #[test]
-fn losses_count_until_the_last_count_and_no_longer() {
+fn every_refusal_is_in_the_final_count() {
     const THREADS: usize = 8;
     for round in 0..200 {
         let (queue, mut consumer) = open_with(2, 1, 0, Overflow::Refuse);

@@ -6,7 +6,7 @@ use std::thread;
 use super::*;
 
 #[test]
-fn event_over_the_whole_budget_goes_alone() {
+fn event_over_the_whole_budget_is_queued_alone() {
     let (queue, mut consumer) = open(8, 1);
     push(&queue, LONG, Waiting::Never).unwrap();
     assert!(matches!(push(&queue, LONG, Waiting::Never), Err(Error::QueueFull)));
@@ -23,12 +23,12 @@ fn event_over_the_whole_budget_goes_alone() {
             }
         }
     });
-    assert_eq!(queue.pool.charged(), 0);
+    assert_eq!(queue.pool.in_use(), 0);
 }
 
-/// The bytes that are charged, on the shelves or not.
+/// The bytes of all buffers, used by events or on the shelves.
 fn charged(queue: &Queue) -> usize {
-    queue.pool.charged_in_all()
+    queue.pool.charged()
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn trims_free_what_an_idle_queue_does_not_need() {
     consumer.trim();
     consumer.trim();
     assert_eq!(charged(&queue), 0);
-    push(&queue, LONG, Waiting::Never).expect("it allocates again");
+    push(&queue, LONG, Waiting::Never).expect("the push allocates a new buffer");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn trim_keeps_the_buffers_in_use() {
 }
 
 #[test]
-fn buffers_of_one_size_make_way_for_another() {
+fn empty_buffers_are_freed_for_another_size() {
     let (queue, mut consumer) = open_lanes(2, 1000, 64 << 10);
     for bytes in [LONG, 60_000, 3000, 30_000, LONG] {
         let count = (0..1000).take_while(|_| push(&queue, bytes, Waiting::Never).is_ok()).count();

@@ -15,7 +15,7 @@ mod memory;
 mod order;
 mod waiting;
 
-/// A limit for waits that end early if the code is right, also on the slowest machine.
+/// A limit for waits that end much earlier if the code is right, also on a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 const SHORT: usize = 10;
 /// Longer than an inline event.
@@ -54,7 +54,7 @@ fn push_kind(queue: &Queue, kind: &str, bytes: usize, waiting: Waiting) -> Resul
     push_at(queue, kind, 1, bytes, waiting)
 }
 
-/// The bytes of the budget that such an event takes.
+/// The bytes of the budget that an event with so long a payload takes.
 fn cost_of(bytes: usize) -> usize {
     let tail = EventTail::encode("test", 1, &"x".repeat(bytes), 1 << 20).unwrap();
     super::pool::cost(tail.as_bytes().len())
@@ -73,7 +73,7 @@ fn take(consumer: &mut Consumer) -> Option<Vec<u8>> {
     text
 }
 
-/// Closes the queue when a test ends, also by a panic, so that no producer keeps it from ending.
+/// Closes the queue when a test ends, also by a panic, so that no blocked producer keeps the test running.
 struct Closes<'a>(&'a Queue);
 
 impl Drop for Closes<'_> {
@@ -82,7 +82,7 @@ impl Drop for Closes<'_> {
     }
 }
 
-fn closed(push: Result<()>) -> bool {
+fn is_closed(push: Result<()>) -> bool {
     matches!(push, Err(Error::Shutdown))
 }
 
@@ -139,7 +139,7 @@ fn consume(consumer: &mut Consumer, is_done: impl Fn() -> bool, mut see: impl Fn
     let mut rng = fastrand::Rng::new();
     loop {
         let was_done = is_done();
-        // A batch is full after some events: the writer keeps those at the heads for the next pass.
+        // A batch may become full. Then the events at the heads wait for the next pass.
         let most = if rng.bool() { usize::MAX } else { rng.usize(1..300) };
         let taken = pass(consumer, most, &mut see);
         consumer.admit();

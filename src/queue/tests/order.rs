@@ -171,7 +171,7 @@ fn event_beyond_the_cut_waits_for_the_next_pass() {
     };
     push_to(1, "a");
     consumer.begin_pass();
-    // The pass has looked into lane 0 and not yet into lane 1: `b` and `c` are beyond the cut.
+    // The pass has read the cut, so `b` and `c` are beyond it.
     push_to(0, "b");
     push_to(1, "c");
     assert_eq!(take(&mut consumer).as_deref(), Some("a"));

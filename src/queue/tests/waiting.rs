@@ -20,7 +20,7 @@ fn small_events_do_not_starve_a_large_event() {
             thread::yield_now();
         }
         let large = scope.spawn(|| push(queue, 3 * LONG, Waiting::Policy).unwrap());
-        // Any producer may take a free slot, and the small events would fit at once.
+        // A small event would fit into the free bytes at once.
         let mut taken = 0;
         while !large.is_finished() {
             if queue.gate.waiting() <= SMALL_ONES || take(&mut consumer).is_none() {
@@ -29,8 +29,7 @@ fn small_events_do_not_starve_a_large_event() {
             }
             consumer.admit();
             taken += 1;
-            // Many more than there are waiting producers. The large event may be queued before its thread
-            // ends.
+            // The limit is high, because the large event may be queued long before its thread ends.
             assert!(taken < 500, "starved");
         }
     });
@@ -50,7 +49,7 @@ fn timed_out_small_events_do_not_starve_a_large_event() {
         for _ in 0..SMALL_ONES {
             scope.spawn(move || {
                 let now = || Waiting::Until(Deadline::after(Duration::ZERO));
-                while !closed(push(queue, LONG, now())) {
+                while !is_closed(push(queue, LONG, now())) {
                     attempts.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -80,14 +79,14 @@ fn wait_does_not_time_out_while_there_is_room() {
         push(&queue, SHORT, Waiting::Never).unwrap();
         let deadline = Deadline::after(limit);
         let (pushed, in_time) = push_while(&queue, SHORT, deadline, || {
-            // There is room, and no thread wakes the producer.
+            // Now there is room, but no thread wakes the producer.
             take(&mut consumer).unwrap();
             !deadline.has_passed()
         });
         if in_time {
-            return pushed.expect("it looks again when its time is up");
+            return pushed.expect("the producer checks again at its deadline");
         }
-        // The other thread may have stopped waiting before.
+        // The deadline may have passed before the slot was free.
         limit *= 2;
     }
 }
@@ -114,9 +113,12 @@ fn each_blocked_producer_keeps_a_slot() {
         let waiting = scope.spawn(|| push(&queue, SHORT, Waiting::Policy));
         until_a_producer_waits(&queue);
         take(&mut consumer).unwrap();
-        assert!(matches!(newcomer(), Err(Error::QueueFull)), "the one slot is the waiter's");
+        assert!(
+            matches!(newcomer(), Err(Error::QueueFull)),
+            "the waiting producer has a right to the slot"
+        );
         take(&mut consumer).unwrap();
-        newcomer().expect("there is one for each");
+        newcomer().expect("there are two free slots");
         assert!(matches!(newcomer(), Err(Error::QueueFull)));
         consumer.admit_all();
         waiting.join().unwrap().unwrap();
@@ -125,8 +127,8 @@ fn each_blocked_producer_keeps_a_slot() {
 
 #[test]
 fn no_producer_blocks_on_free_slots_while_the_writer_waits() {
-    const WAITERS: usize = 3 * super::consumer::AT_ONCE / 2;
-    let (queue, mut consumer) = open(2 * super::consumer::AT_ONCE, 0);
+    const WAITERS: usize = 3 * super::consumer::MAX_TURNS / 2;
+    let (queue, mut consumer) = open(2 * super::consumer::MAX_TURNS, 0);
     let queue = &*queue;
     while push(queue, SHORT, Waiting::Never).is_ok() {}
     thread::scope(|scope| {
@@ -136,7 +138,7 @@ fn no_producer_blocks_on_free_slots_while_the_writer_waits() {
         while queue.gate.waits() < WAITERS as u64 {
             thread::yield_now();
         }
-        // A batch, which the agent does not read.
+        // The writer takes a batch, and the agent does not read it.
         while take(&mut consumer).is_some() {}
         consumer.admit();
         consumer.admit_all();
@@ -158,8 +160,8 @@ fn newcomers_overtake_a_waiter_a_bounded_number_of_times() {
         thread::scope(|scope| {
             let _closes = Closes(queue);
             for _ in 0..NEWCOMERS {
-                // These producers come again and again, and never wait in the queue.
-                scope.spawn(|| while !closed(push(queue, SHORT, Waiting::Never)) {});
+                // These producers push all the time, and never block.
+                scope.spawn(|| while !is_closed(push(queue, SHORT, Waiting::Never)) {});
             }
             for _ in 0..rounds {
                 let waiter = scope.spawn(|| {
@@ -168,8 +170,8 @@ fn newcomers_overtake_a_waiter_a_bounded_number_of_times() {
                 while queue.gate.waiting() == 0 && !waiter.is_finished() {
                     thread::yield_now();
                 }
-                // The events that are queued, and those that come before the waiter's. One slot at a time: a
-                // producer that takes it takes it from the others.
+                // Counts the events that are taken before the waiter's event. Only one slot becomes free at a
+                // time, so all producers compete for it.
                 let mut before = 0;
                 loop {
                     while queue.lanes.len() < capacity {
@@ -190,8 +192,7 @@ fn newcomers_overtake_a_waiter_a_bounded_number_of_times() {
     }
 }
 
-/// Waits until all `producers` are blocked, and takes events with `take`. Fails if a producer is still
-/// blocked long after.
+/// Waits until all `producers` are blocked, and takes events with `take`. Fails if a producer stays blocked.
 fn all_get_their_turn(
     (queue, mut consumer): (Arc<Queue>, Consumer),
     producers: u64,
@@ -259,14 +260,18 @@ fn bytes_of_an_unbatched_event_admit_producers() {
     }
 }
 
-/// A payload of [`LONG`] bytes that calls a function while it is serialised, and fails if the function says
-/// so.
+/// A payload of [`LONG`] bytes that calls a function while it is serialised, and fails if the function
+/// returns false.
 struct Calls<'a>(&'a dyn Fn() -> bool);
 
 impl serde::Serialize for Calls<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let written = "x".repeat(LONG).serialize(serializer)?;
-        if (self.0)() { Ok(written) } else { Err(serde::ser::Error::custom("it was told to fail")) }
+        if (self.0)() {
+            Ok(written)
+        } else {
+            Err(serde::ser::Error::custom("the function returned false"))
+        }
     }
 }
 
@@ -278,12 +283,12 @@ fn lent_buffer_is_given_up(is_written: bool) {
     push(queue, LONG, Waiting::Never).unwrap();
     pass(&mut consumer, 1, |_| ());
     consumer.idle(Deadline::after(Duration::ZERO));
-    assert_eq!(queue.pool.charged(), 0);
+    assert_eq!(queue.pool.in_use(), 0);
     thread::scope(|scope| {
         let _closes = Closes(queue);
         let waits = std::cell::OnceCell::new();
         let let_another_wait = || {
-            assert_eq!(queue.pool.charged(), cost_of(LONG), "the buffer is lent");
+            assert_eq!(queue.pool.in_use(), cost_of(LONG), "the buffer is lent");
             let _ = waits.set(scope.spawn(|| push(queue, LONG, Waiting::Policy)));
             until_a_producer_waits(queue);
             is_written
@@ -292,10 +297,13 @@ fn lent_buffer_is_given_up(is_written: bool) {
         let payload = Calls(&let_another_wait);
         let text = event.tail.write("test", 1, &payload, queue.max_content(), queue.lender());
         if is_written {
-            let text = text.unwrap().expect("it does not fit inline");
-            assert!(is_full(&queue.push_long(text, Waiting::Never)), "those bytes are another's");
+            let text = text.unwrap().expect("the event is long");
+            assert!(
+                is_full(&queue.push_long(text, Waiting::Never)),
+                "another producer waits for these bytes"
+            );
         } else {
-            text.err().expect("it was told to fail");
+            text.err().expect("the function returned false");
         }
         let limit = Deadline::after(LIMIT);
         while !waits.get().unwrap().is_finished() {
