@@ -166,7 +166,7 @@ fn spawn_push(queue: &Arc<Queue>, event: Pushes) -> JoinHandle<Pushed> {
     spawn(queue, move |queue| push(queue, event))
 }
 
-/// A pass that takes at most so many events.
+/// A pass that takes at most `most` events.
 fn pass(consumer: &mut Consumer, most: usize) -> Vec<u64> {
     let mut taken = Vec::new();
     consumer.begin_pass();
