@@ -34,7 +34,7 @@ fn high_water_is_exact_in_a_stall() {
 }
 
 #[test]
-fn flush_without_time_tells_whether_events_are_queued() {
+fn flush_with_zero_timeout_only_checks_the_queue() {
     watched(|| {
         let agent = stalled_agent();
         let (result, _) = session(runner(&agent), |sink, _| {
