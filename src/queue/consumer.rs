@@ -311,7 +311,8 @@ impl Drop for Consumer {
         let left = if self.is_drained { 0 } else { self.merge().len() };
         // Counted, not taken out one by one: there may be millions.
         self.counters().undelivered.add((self.in_flight + left) as u64);
-        self.counters().in_flight.store(0, Ordering::Relaxed);
+        // The shared `in_flight` keeps its value: a flush that does not see the end yet must not find the
+        // queue flushed.
         self.queue.gate.release_all();
         self.queue.flushes.end();
         if let Some(merge) = self.merge.take() {

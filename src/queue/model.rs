@@ -509,6 +509,20 @@ fn flush_during_the_shutdown_returns_its_result() {
 }
 
 #[test]
+fn flush_at_the_end_sees_the_events_in_flight() {
+    let seen = outcomes(EXHAUSTIVE, || {
+        let (queue, mut consumer) = open(1, Overflow::Block);
+        assert_eq!(push(&queue, event(1)), Accepted);
+        assert_eq!(pass(&mut consumer, 1), [1]);
+        let flusher = spawn(&queue, flush);
+        // The event was taken, and is not sent.
+        drop(consumer);
+        flusher.join().unwrap()
+    });
+    assert_eq!(seen, [Flushed::Lost(1)].into());
+}
+
+#[test]
 fn every_refusal_is_counted_before_the_count_closes() {
     let seen = outcomes(Some(3), || {
         let (queue, mut consumer) = open_full(Overflow::Refuse);
