@@ -42,11 +42,12 @@ fn misspelt_reason_is_noted() {
 fn too_many_sessions_is_sent_before_hello_is_read() {
     watched(|| {
         let agent = DevAgent::start(&["--reject", "too_many_sessions"]);
-        let result = agent.runner().run_with(metadata(), |_, _| Ok(()));
-        assert!(
-            matches!(result, Err(Error::Rejected { reason: RejectReason::TooManySessions })),
-            "{result:?}"
-        );
+        match agent.runner().run_with(metadata(), |_, _| Ok(())) {
+            Err(Error::Rejected { reason: RejectReason::TooManySessions }) => {}
+            // A named pipe discards what was not read when the agent closed it.
+            Err(Error::HandshakeClosed) if cfg!(windows) => {}
+            other => panic!("{other:?}"),
+        }
         agent.note("#1 the agent rejected the plugin: too_many_sessions (--reject); 0 events, 0 heartbeats, 0 B");
     });
 }
@@ -74,13 +75,13 @@ fn agent_that_stalls_for_good_reads_no_more() {
         let runner = agent.runner().drain_timeout(Duration::ZERO);
         let result = runner.run_with(metadata(), |sink, _| {
             emit_much(sink)?;
+            assert!((0..3).all(|_| agent.event().contains(" acme.much ")));
             let flushed = sink.flush(Duration::from_millis(200));
             assert!(matches!(flushed, Err(Error::FlushTimeout(_))), "{flushed:?}");
             Ok(())
         });
         assert!(matches!(result, Err(Error::Undelivered { .. })), "{result:?}");
         agent.note("#1 the agent stops reading for good, after 3 events (--stall-after)");
-        assert!((0..3).all(|_| agent.event().contains(" acme.much ")));
     });
 }
 
