@@ -30,7 +30,8 @@ pub(crate) use listener::{Listener, remove, temporary_path};
 
 pub(crate) const DEFAULT_PATH: &str = "/run/wazabiedr/plugin.sock";
 
-/// How long to wait before the next try at a full backlog: the system does not tell when there is room.
+/// How long to wait before the next attempt if the backlog is full: the system does not report when a
+/// place is free.
 const BACKLOG_INTERVAL: Duration = Duration::from_millis(10);
 
 pub(crate) fn check_path(path: &Path) -> Result<(), String> {
@@ -64,7 +65,8 @@ impl Pipe {
     pub(crate) fn connect(path: &Path, next_deadline: NextDeadline<'_>) -> io::Result<Self> {
         let address = UnixAddr::new(path)?;
         loop {
-            // A new socket each time: POSIX does not say what a failed connect leaves.
+            // A new socket for each attempt: POSIX does not define the state of a socket after a failed
+            // connect.
             let socket = new_socket()?;
             match connect(socket.as_raw_fd(), &address) {
                 Ok(()) => return Ok(Self { socket, arrival: Arrival::Stays }),
@@ -115,8 +117,8 @@ impl Pipe {
         bytes: &[u8],
         next_deadline: NextDeadline<'_>,
     ) -> io::Result<usize> {
-        // Whether to wait for arrivals as well; not after the end of the stream, which would
-        // never stop to arrive.
+        // Whether to wait for input too. Not after the end of the stream, because `poll` then always
+        // reports input.
         let mut listens = self.arrival != Arrival::Stays;
         let mut piece = bytes;
         loop {
@@ -201,12 +203,12 @@ impl Pipe {
         }
     }
 
-    /// How the agent closed, once both directions are shut; not yet if it has bytes to read.
+    /// How the agent closed, once both directions are shut; `NotYet` while the agent has bytes to read.
     ///
-    /// A closed socket and one whose both directions are shut look the same, but the second may
-    /// still have bytes to read, and they count as unread. If they are discarded, because the agent
-    /// closes after all, the socket gets the error ECONNRESET before they cease to count: so the
-    /// error is looked for after the bytes.
+    /// `poll` does not distinguish a closed socket from a socket whose both directions are shut, from
+    /// which the agent may still read. `unread` counts the bytes that the agent has not read. If the
+    /// agent closes the socket without reading them, the kernel first sets the error ECONNRESET and then
+    /// lowers the count. So this function reads the count first and the error after it.
     fn closed(&self) -> Closed {
         match unread(&self.socket) {
             Ok(0) => match recv(self.raw(), &mut [0], MsgFlags::MSG_DONTWAIT) {

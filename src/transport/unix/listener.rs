@@ -23,7 +23,7 @@ pub(crate) fn temporary_path() -> io::Result<PathBuf> {
         let folder = std::env::temp_dir().join(name);
         match DirBuilder::new().mode(0o700).create(&folder) {
             Ok(()) => return Ok(folder.join("plugin.sock")),
-            // Left over from a process with the same id.
+            // An earlier process with the same id left this folder behind.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
         }

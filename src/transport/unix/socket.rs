@@ -9,18 +9,18 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, getsockopt, 
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
-/// Rust's runtime has SIGPIPE ignored.
+/// No flag is needed, because Rust's runtime ignores SIGPIPE.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) const NO_SIGNAL: MsgFlags = MsgFlags::empty();
 
-/// A socket whose number is above those of the standard streams. If one of these was closed, its
-/// number is the next to be given out, and what the host prints there would go to the agent.
+/// A socket with a number above 2. If the host has closed a standard stream, the system could give the
+/// stream's number to the socket, and the host's output would go to the agent.
 pub(super) fn new_socket() -> io::Result<OwnedFd> {
     let socket = lowest_socket()?;
     if socket.as_raw_fd() > 2 {
         return Ok(socket);
     }
-    // std has clones begin at 3.
+    // std gives clones numbers from 3.
     socket.try_clone()
 }
 
@@ -60,7 +60,7 @@ pub(super) fn unread(socket: &OwnedFd) -> io::Result<u32> {
     Ok(wmem_alloc)
 }
 
-/// Other systems do not say.
+/// Other systems do not report this number.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn unread(_: &OwnedFd) -> io::Result<u32> {
     Err(Errno::ENOTSUP.into())
@@ -71,8 +71,8 @@ mod mem_info {
     use nix::{getsockopt_impl, libc, sockopt_impl};
 
     sockopt_impl!(
-        /// SO_MEMINFO: the first three of the kernel's `SK_MEMINFO_…` values. It writes no more
-        /// bytes than it is given, and all of these since Linux 4.12.
+        /// SO_MEMINFO: the first three of the kernel's `SK_MEMINFO_…` values. The kernel writes all three
+        /// since Linux 4.12, and no bytes beyond the given length.
         MemInfo,
         GetOnly,
         libc::SOL_SOCKET,

@@ -7,9 +7,9 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::transport::AgentTrust;
 
-/// The overflow user unless the system was set otherwise.
+/// The system's default overflow user.
 const USUAL_OVERFLOW_UID: u32 = 65534;
-/// All user ids: -1 is none.
+/// The number of user ids. -1 is not a user id.
 const ALL_USERS: u64 = u32::MAX as u64;
 
 /// Checks the user that the kernel reports for the other end.
@@ -54,7 +54,7 @@ fn untrusted(why: String) -> Error {
     Error::UntrustedAgent(why)
 }
 
-/// Says whether `uid` is the overflow user in a user namespace that does not map all users. There
+/// Whether `uid` is the overflow user in a user namespace that does not map all users. There
 /// the kernel reports the overflow user in place of every user that is not mapped.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_any_unmapped_user(uid: u32) -> bool {
@@ -72,12 +72,12 @@ fn is_any_unmapped_user(_: u32) -> bool {
 fn all_users_are_mapped() -> bool {
     match fs::read_to_string("/proc/self/uid_map") {
         Ok(map) => maps_all_users(&map),
-        // A kernel without user namespaces. Without /proc the answer is unknown, so: no.
+        // A kernel without user namespaces maps all users. Without /proc the answer is unknown, so it is no.
         Err(e) => e.kind() == io::ErrorKind::NotFound && Path::new("/proc/self/status").exists(),
     }
 }
 
-/// Says whether a `uid_map` covers all user ids. Its lines are ranges that do not overlap: the first
+/// Whether a `uid_map` covers all user ids. Its lines are ranges that do not overlap: the first
 /// id inside, the first id outside, the number of ids.
 fn maps_all_users(map: &str) -> bool {
     let count = |line: &str| -> u64 {

@@ -22,8 +22,8 @@ pub(super) fn is_short_of_memory(e: Errno) -> bool {
 
 /// Whether `poll` failed for a reason that does not concern the socket.
 ///
-/// With EINVAL the process' limit on descriptors (`RLIMIT_NOFILE`) is zero: `poll` takes no longer
-/// array than that limit, although the descriptors that are open stay usable.
+/// EINVAL means that the process' limit on descriptors (`RLIMIT_NOFILE`) is zero: `poll` rejects an array
+/// that is longer than this limit. The open descriptors stay usable.
 fn cannot_poll(e: Errno) -> bool {
     e == Errno::EINVAL || is_short_of_memory(e)
 }
@@ -54,7 +54,7 @@ pub(super) fn wait_for(
             None => PollTimeout::NONE,
             Some(at) => {
                 let left = at.saturating_duration_since(Instant::now());
-                // Rounded up, or the last millisecond would be spent spinning.
+                // Rounded up. Otherwise the caller would spin in the last millisecond.
                 let ms = left.as_micros().div_ceil(1000);
                 PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
             }
@@ -97,8 +97,8 @@ fn polled(fd: BorrowedFd<'_>, events: PollFlags, timeout: PollTimeout) -> nix::R
     Ok(found)
 }
 
-/// The socket's state without `poll`. Both directions are shut, which is POLLHUP, if the end of the
-/// stream can be read and even nothing can be sent.
+/// The socket's state without `poll`. POLLHUP means that both directions are shut: a read returns the end of
+/// the stream, and even an empty `send` fails.
 fn probed(fd: BorrowedFd<'_>) -> io::Result<PollFlags> {
     let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     match recv(fd.as_raw_fd(), &mut [0], peek) {

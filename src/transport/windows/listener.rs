@@ -64,7 +64,7 @@ impl Listener {
         while let Some(connecting) = &mut waiting.connecting {
             if connecting.is_done()? {
                 waiting.connecting = match connecting.result() {
-                    // The thread that began to wait has ended, and Windows its waiting.
+                    // Windows cancels the operation when the thread that started it ends.
                     Err(e) if is(&e, ERROR_OPERATION_ABORTED) => connect(&waiting.file)?,
                     other => other.map(|_| None)?,
                 };
@@ -75,7 +75,7 @@ impl Listener {
                 return Ok(None);
             }
         }
-        // Made before this one is served, so that a client finds it waiting.
+        // The next instance exists before this one is served, so that a client finds a free instance.
         self.next = Waiting::new(&self.name, 0).ok();
         Pipe::new(waiting.file).map(Some)
     }
@@ -119,7 +119,7 @@ fn connect(file: &Arc<OwnedHandle>) -> io::Result<Option<Operation>> {
 }
 
 impl Pipe {
-    /// Closes the way the agent does after a reject: what the plugin has not read yet is gone.
+    /// Closes as the agent does after a reject: bytes that the plugin has not read are lost.
     pub(crate) fn disconnect(self) {
         // SAFETY: the handle is open, and the server's end of a pipe.
         unsafe { DisconnectNamedPipe(self.file.as_raw_handle()) };

@@ -1,8 +1,8 @@
 //! A Windows named pipe, with overlapped reads and writes.
 //!
-//! A synchronous handle would not do: Windows does one operation at a time on it, so that a
-//! pending read holds up every write. Raw error codes are matched, since std maps several of
-//! these to `Uncategorized` or to a kind that means something else.
+//! A synchronous handle is not enough: Windows performs one operation at a time on it, so a pending read
+//! would block every write. The code compares raw error codes, because std maps several of them to
+//! `Uncategorized` or to a kind with another meaning.
 
 #![allow(unsafe_code)]
 
@@ -47,7 +47,7 @@ pub(crate) use listener::{Listener, remove, temporary_path};
 pub(crate) const DEFAULT_PATH: &str = r"\\.\pipe\WazabiEDR_plugin";
 
 const PREFIX: &str = r"\\.\pipe\";
-/// The longest name of a pipe in UTF-16 units, its prefix included, as `CreateNamedPipe` has it.
+/// The longest path that `CreateNamedPipe` accepts, in UTF-16 units, prefix included.
 const PATH_MAX: usize = 256;
 /// The most bytes of one write: the size of the agent's pipe buffers.
 const BUFFER: usize = 64 << 10;
@@ -59,10 +59,11 @@ const READ: usize = 16 << 10;
 /// that the check also finds a pipe closed after a last message. There is a limit, because an agent
 /// that sends all the time must not block the writer.
 const DISCARDED_READS: usize = 16;
-/// How long to wait at once for an instance of the pipe to come free.
+/// The longest single wait for a free instance of the pipe.
 const BUSY_SLICE: Duration = Duration::from_millis(100);
 
-/// Anything else could name a pipe on another machine, and send it the user's credentials.
+/// Accepts only paths of local pipes. Another path could lead to another machine, which would receive the
+/// user's credentials.
 pub(crate) fn check_path(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let name = path.to_str().and_then(|path| path.strip_prefix(PREFIX));
@@ -85,10 +86,10 @@ pub(crate) fn check_path(path: &Path) -> Result<(), String> {
 
 pub(crate) struct Pipe {
     file: Arc<OwnedHandle>,
-    /// In the order in which they were posted and complete. They are posted before hello is written:
-    /// the agent disconnects right after a reject, and then Windows discards the bytes that no read has
-    /// taken. Later the reads complete as soon as the other end closes. Windows cancels them when the
-    /// thread that posted them ends, so that thread must outlive the pipe.
+    /// The posted reads, which complete in this order. They are posted before hello is written: the agent
+    /// disconnects right after a reject, and then Windows discards the bytes that no read has taken. A
+    /// pending read completes as soon as the other end closes. Windows cancels reads when the thread that
+    /// posted them ends, so that thread must outlive the pipe.
     reads: VecDeque<PostedRead>,
     writing: Operation,
     arrival: Arrival,
@@ -127,10 +128,11 @@ impl Pipe {
                     }
                     Some(deadline) => {
                         let slice = Deadline::after(BUSY_SLICE).earlier(deadline);
-                        // Zero would mean as long as the server likes.
+                        // Zero would mean the server's default timeout.
                         let wait = operation::milliseconds(slice).max(1);
+                        // The result is not needed: the next attempt to open shows whether an instance is
+                        // free.
                         // SAFETY: `wide` is a NUL-terminated string that outlives the call.
-                        // Whether it succeeded shows in the next attempt to open.
                         unsafe { WaitNamedPipeW(wide.as_ptr(), wait) };
                     }
                 },
@@ -212,7 +214,7 @@ impl Pipe {
     ) -> io::Result<usize> {
         self.writing.start_write(bytes)?;
         while !self.writing.is_done()? {
-            let goes_on = match self.arrival {
+            let continues = match self.arrival {
                 Arrival::Stays => true,
                 Arrival::EndsWrite => {
                     self.look()?;
@@ -224,7 +226,7 @@ impl Pipe {
                 }
             };
             match next_deadline() {
-                Some(deadline) if goes_on => self.writing.wait(deadline)?,
+                Some(deadline) if continues => self.writing.wait(deadline)?,
                 // The cancelled write may report 0 bytes although the other end has read some: write
                 // nothing after it.
                 _ => return self.writing.cancel().or(Ok(0)),
@@ -285,12 +287,12 @@ impl Pipe {
     fn look(&mut self) -> io::Result<()> {
         let first = &mut self.reads[0];
         if matches!(first.state, State::Pending) && first.operation.is_done()? {
-            // A peer may have written nothing, which a pipe passes on as 0 bytes.
+            // After an empty write of the peer, a read returns 0 bytes.
             first.state = match first.operation.result() {
                 Ok(n) => State::Unread(0..n),
                 Err(e) if says_closed(&e) => State::Closed,
                 Err(e) => {
-                    // It has ended, and must not be asked for its result again.
+                    // The read has ended. Its result must not be taken again.
                     first.state = State::Closed;
                     return Err(e);
                 }

@@ -20,9 +20,8 @@ use crate::deadline::Deadline;
 pub(super) struct Operation {
     file: Arc<OwnedHandle>,
     event: OwnedHandle,
-    /// From `Box::leak`, freed when this is dropped; a raw pointer, since the kernel writes
-    /// there while an operation is pending. But for the
-    /// status, it is only touched while none is.
+    /// Memory from `Box::leak`, freed in `drop`. It is a raw pointer, because the kernel writes there while
+    /// an operation is pending. During that time this code reads only the status.
     shared: NonNull<Shared>,
     pending: bool,
 }
@@ -33,8 +32,8 @@ struct Shared {
     buffer: Box<[u8]>,
 }
 
-// SAFETY: the pointer is to memory that this owns alone, but for the kernel, which does not care
-// which thread waits or cancels; and handles may be used from any thread.
+// SAFETY: only this `Operation` and the kernel use the memory. Any thread may wait for the operation or
+// cancel it, and handles may be used from any thread.
 unsafe impl Send for Operation {}
 
 impl Operation {
@@ -57,7 +56,7 @@ impl Operation {
         })
     }
 
-    /// What the last read has filled; none may be pending.
+    /// The buffer, with the bytes of the last read. No operation may be pending.
     pub(super) fn buffer(&self) -> &[u8] {
         assert!(!self.pending, "the buffer is the kernel's while a read is pending");
         // SAFETY: the pointer is valid until drop, and nothing is pending.
@@ -67,8 +66,8 @@ impl Operation {
     pub(super) fn start_read(&mut self) -> io::Result<()> {
         self.start(|file, buffer, overlapped| {
             let (into, size) = (buffer.as_mut_ptr(), buffer.len() as u32);
-            // SAFETY: buffer and OVERLAPPED stay where they are, and are not touched, until the
-            // operation is reaped: `start` notes that it is pending.
+            // SAFETY: buffer and OVERLAPPED are not moved or used until the operation's result is taken:
+            // `start` notes that it is pending.
             unsafe { ReadFile(file, into, size, ptr::null_mut(), overlapped) }
         })
     }
@@ -134,13 +133,13 @@ impl Operation {
         }
     }
 
-    /// Takes the result of the operation, in bytes; it waits for it if there is none yet.
+    /// Takes the result of the operation, in bytes. Waits for the operation if it is not complete.
     pub(super) fn result(&mut self) -> io::Result<usize> {
-        assert!(self.pending, "an operation that never began has no result, and no end");
+        assert!(self.pending, "an operation that was not started has no result");
         let mut bytes = 0;
         let overlapped = self.overlapped();
         // SAFETY: the OVERLAPPED is valid and belongs to an operation that was started on this
-        // file. With bWait the call returns once the kernel has let go of it, or cannot wait.
+        // file. With bWait the call returns when the kernel no longer uses it, or if the wait fails.
         let success = unsafe {
             GetOverlappedResult(self.file.as_raw_handle(), overlapped, &raw mut bytes, TRUE)
         };

@@ -57,8 +57,8 @@ struct Owner {
 impl Owner {
     fn of(pipe: BorrowedHandle<'_>) -> io::Result<Self> {
         let mut owner = Self { descriptor: ptr::null_mut(), sid: ptr::null_mut() };
-        // SAFETY: the handle is open, the two out-pointers are valid, and what is not asked for
-        // may be null.
+        // SAFETY: the handle is open, the two out-pointers are valid, and pointers for parts that the call
+        // does not request may be null.
         let status = unsafe {
             GetSecurityInfo(
                 pipe.as_raw_handle(),
@@ -86,22 +86,22 @@ impl Owner {
     }
 
     fn is(&self, user: &User) -> bool {
-        // SAFETY: both identifiers are valid, and live as long as what holds them.
+        // SAFETY: both identifiers are valid as long as `self` and `user`.
         unsafe { EqualSid(self.sid, user.sid()) != FALSE }
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // SAFETY: the descriptor is from GetSecurityInfo, which leaves it to its caller to free
-        // it so; null is allowed.
+        // SAFETY: the descriptor is from GetSecurityInfo, whose caller must free it with LocalFree. Null is
+        // allowed.
         unsafe { LocalFree(self.descriptor) };
     }
 }
 
-/// A security descriptor whose owner is the user that runs this process, and nothing else in it.
+/// A security descriptor with only an owner: the user that runs this process.
 ///
-/// It is what Windows gives a pipe by default; Wine 8 gives it no owner.
+/// Windows gives a pipe this owner by default. Wine 8 gives it none.
 #[cfg(feature = "test-util")]
 pub(super) struct OwnedByUser {
     /// Points into `_user`.
@@ -115,8 +115,8 @@ impl OwnedByUser {
         let user = own_user()?;
         let mut descriptor = Box::new(SECURITY_DESCRIPTOR::default());
         let at: PSECURITY_DESCRIPTOR = (&raw mut *descriptor).cast();
-        // SAFETY: `at` is valid for a descriptor, and the identifier for as long as `user`, whose
-        // memory does not move with it.
+        // SAFETY: `at` is valid for a descriptor. The identifier is valid as long as `user`, and its memory
+        // does not move when `user` is moved.
         let success = unsafe {
             InitializeSecurityDescriptor(at, SECURITY_DESCRIPTOR_REVISION) != FALSE
                 && SetSecurityDescriptorOwner(at, user.sid(), FALSE) != FALSE
@@ -127,7 +127,7 @@ impl OwnedByUser {
         Ok(Self { descriptor, _user: user })
     }
 
-    /// Attributes for a new object; they must not outlive this.
+    /// Attributes for a new object. They must not outlive `self`.
     pub(super) fn attributes(&mut self) -> SECURITY_ATTRIBUTES {
         SECURITY_ATTRIBUTES {
             nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
@@ -142,7 +142,7 @@ struct User(Vec<u64>);
 
 impl User {
     fn sid(&self) -> PSID {
-        // SAFETY: `own_user` has had the system write a TOKEN_USER there.
+        // SAFETY: `own_user` had the system write a TOKEN_USER there.
         unsafe { (*self.0.as_ptr().cast::<TOKEN_USER>()).User.Sid }
     }
 }
@@ -155,7 +155,7 @@ fn own_user() -> io::Result<User> {
     }
     // SAFETY: the handle was just opened, and no other code has it.
     let token = unsafe { OwnedHandle::from_raw_handle(token) };
-    // More than the largest identifier takes, with the structure before it.
+    // Longer than the structure and the largest identifier together.
     let mut user = vec![0_u64; 32];
     let size = size_of_val(&user[..]) as u32;
     let mut filled = 0;
