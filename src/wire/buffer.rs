@@ -1,4 +1,4 @@
-//! Where an event is put together.
+//! The buffer into which an event is serialised.
 
 use std::io;
 
@@ -8,11 +8,11 @@ use super::long::{Lender, LongText};
 pub(super) const INLINE: usize = 246;
 const _: () =
     assert!(INLINE <= u8::MAX as usize, "the length of an inline text is stored in one byte");
-/// Bytes that are moved at once.
+/// How many bytes one copy moves.
 pub(super) const WORD: usize = 8;
 
-/// Counts every byte, and stores the text as long as it has at most `max` bytes: inline, or, once it
-/// is too long for that, as a [`LongText`].
+/// Counts all bytes of a text, and stores the text while it has at most `max` bytes: inline, or as a
+/// [`LongText`] when it is too long for that.
 pub(super) struct Buffer<'a, 'l> {
     /// The whole text, as long as it fits.
     inline: &'a mut [u8; INLINE],
@@ -39,11 +39,11 @@ impl<'a, 'l> Buffer<'a, 'l> {
         self.size
     }
 
-    /// Appends `bytes`. Best for many, or a number known beforehand.
+    /// Appends `bytes`. Fast for many bytes, and for a number of bytes that the compiler knows.
     #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) {
         let end = self.size.saturating_add(bytes.len());
-        // Not after the text has outgrown it: its end lies beyond then.
+        // Once the text is too long to be inline, `end` is above the limit too.
         if end <= INLINE {
             self.inline[self.size..end].copy_from_slice(bytes);
             self.size = end;
@@ -127,8 +127,7 @@ impl Long<'_> {
         self.text.len() + bytes + WORD <= self.end
     }
 
-    /// Appends the first `n` of a few bytes, for which there must be room. All are moved, which costs
-    /// less than to look how many.
+    /// Appends the first `n` of `N` bytes. There must be room for all: a copy of a fixed length is faster.
     #[inline]
     pub(super) fn put<const N: usize>(&mut self, bytes: &[u8; N], n: usize) {
         let end = self.text.len() + n;
@@ -137,7 +136,7 @@ impl Long<'_> {
     }
 }
 
-/// The inline text. The size is kept here while words are put, and not looked up for each.
+/// The inline text, and its size while words are appended.
 pub(super) struct Words<'a> {
     inline: &'a mut [u8; INLINE],
     size: usize,
@@ -150,8 +149,8 @@ impl Words<'_> {
         self.size <= INLINE - 2 * WORD
     }
 
-    /// Appends the first `n` bytes of a word, the lowest first, for which there must be room. Eight
-    /// are moved, which costs less than to look how many.
+    /// Appends the first `n` bytes of a word, the lowest first. There must be room for all eight: a copy of a
+    /// fixed length is faster.
     #[inline]
     pub(super) fn put(&mut self, word: u64, n: usize) {
         self.inline[self.size..self.size + WORD].copy_from_slice(&word.to_le_bytes());

@@ -1,5 +1,5 @@
-//! An event's content, in two parts: the tail, which its producer writes, and the head with `seq`,
-//! which the writer puts before it once the order is decided.
+//! An event's content, in two parts. The producer writes the tail. The writer adds the head, with `seq`,
+//! when the order of the events is decided.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use super::{frame, json};
 use crate::error::{Error, Result};
 
 const HEAD: &[u8] = b"{\"type\":\"event\",\"seq\":";
-/// Digits that `seq` is counted with, whatever its value: those of `u64::MAX`.
+/// How many digits of `seq` the size of an event includes, whatever the value: those of `u64::MAX`.
 const SEQ_DIGITS: usize = 20;
 /// What a content has besides its tail, in bytes.
 const AROUND_TAIL: usize = HEAD.len() + SEQ_DIGITS + 1;
@@ -20,8 +20,8 @@ pub(crate) const INLINE_FRAME: usize = frame::PREFIX + AROUND_TAIL + INLINE;
 
 /// A serialised event except for its `seq`: `"ts_unix_ns":…,"kind":…,"payload":…}`.
 ///
-/// A short event travels by value, so that nothing is allocated. It is written where it lies, since
-/// moving it costs as much as serialising a field or two.
+/// A short event is passed by value, so that nothing is allocated. It is serialised into its final place,
+/// because moving it costs as much as serialising one or two fields.
 #[expect(clippy::large_enum_variant, reason = "stored inline so that nothing is allocated")]
 pub(crate) enum EventTail {
     Inline {
@@ -104,7 +104,7 @@ impl EventTail {
     }
 }
 
-/// The frame of a whole event, whose content may have `max_content` bytes.
+/// The frame of a whole event. Its content may have at most `max_content` bytes.
 pub(crate) fn frame<T: Serialize + ?Sized>(
     seq: u64,
     kind: &str,
@@ -121,7 +121,7 @@ pub(crate) fn frame<T: Serialize + ?Sized>(
     Ok(out)
 }
 
-/// Appends the event's frame to `out`, all but its tail, which has `tail` bytes.
+/// Appends the event's frame to `out`, except for its tail, which has `tail` bytes.
 pub(crate) fn put_head(out: &mut Vec<u8>, seq: u64, tail: usize) {
     let at = frame::start(out);
     out.extend_from_slice(HEAD);

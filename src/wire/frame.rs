@@ -19,8 +19,8 @@ pub(crate) fn finish(out: &mut [u8], at: usize, beyond: usize) {
     out[at..at + PREFIX].copy_from_slice(&prefix.to_le_bytes());
 }
 
-/// Counts the whole frames within the first `written` bytes of a stream that starts with
-/// `frames`; of the last one, `frames` needs to hold the length prefix alone.
+/// Counts the complete frames in the first `written` bytes of a stream that starts with `frames`. Of the
+/// last frame, `frames` needs to contain only the length prefix.
 pub(crate) fn count_whole(frames: &[u8], written: usize) -> u64 {
     let (mut at, mut count) = (0, 0);
     while let Some(prefix) = frames.get(at..at + PREFIX) {
@@ -52,7 +52,7 @@ impl std::fmt::Display for BadFrame {
     }
 }
 
-/// Takes frames out of a stream of bytes, whatever pieces it arrives in.
+/// Takes frames out of a stream of bytes, which may arrive in pieces of any size.
 #[derive(Debug, Default)]
 pub(crate) struct FrameReader {
     bytes: Vec<u8>,
@@ -67,8 +67,8 @@ impl FrameReader {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole content, if there is one. Memory follows what was fed, never what a length
-    /// prefix announces.
+    /// The content of the next complete frame, if there is one. The memory depends on the bytes that were
+    /// fed, and never on the length that a prefix announces.
     pub(crate) fn next_content(&mut self) -> Result<Option<&[u8]>, BadFrame> {
         let rest = &self.bytes[self.start..];
         let Some((prefix, rest)) = rest.split_first_chunk::<PREFIX>() else {
@@ -149,12 +149,12 @@ mod tests {
         for written in 0..=stream.len() {
             let whole = ends.iter().filter(|end| **end <= written).count() as u64;
             assert_eq!(count_whole(&stream, written), whole, "{written} bytes");
-            // The last content may lie elsewhere.
+            // The last content may be in another place in memory.
             assert_eq!(count_whole(&stream[..17], written), whole, "{written} bytes");
         }
     }
 
-    /// What a reader makes of `stream`, cut up: the contents, and what stopped it.
+    /// The contents that a reader takes out of the pieces of `stream`, and the error that ended it.
     fn read(stream: &[u8], cuts: &[usize]) -> (Vec<Vec<u8>>, Option<BadFrame>) {
         let mut reader = FrameReader::default();
         let (mut contents, mut rest, mut cuts) = (Vec::new(), stream, cuts.iter().cycle());

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-/// The longest text, in bytes, that is put together in the thread's scratch buffer. A scratch
-/// buffer doubles as it grows, so its capacity is at most twice this.
+/// The longest text, in bytes, that is serialised into the thread's scratch buffer. A scratch buffer doubles
+/// its capacity as it grows, so the capacity is at most twice this.
 pub(super) const SCRATCH: usize = 32 << 10;
 
 thread_local! {
@@ -25,7 +25,7 @@ pub(crate) trait Lender {
     fn lend(&self, bytes: usize) -> Option<Vec<u8>>;
     /// The capacity, in bytes, of a new buffer for texts of `bytes` bytes, so that it can be lent later.
     fn capacity(&self, bytes: usize) -> usize;
-    /// Takes a buffer back, whatever is in it.
+    /// Takes a buffer back. It need not be empty.
     fn take_back(&self, buffer: Vec<u8>);
     /// Writes off a lent buffer with this capacity, which the borrower keeps.
     fn write_off(&self, bytes: usize);
@@ -106,8 +106,8 @@ impl<'l> LongText<'l> {
         &mut self.bytes
     }
 
-    /// Hands the buffer over, and says whether it was lent; or returns the text, if it is in the
-    /// scratch buffer or if its buffer has more capacity than `at_most`.
+    /// Returns the buffer, and whether it was lent. Returns the text instead if it is in the scratch
+    /// buffer, or if its buffer has more capacity than `at_most`.
     pub(crate) fn into_buffer(mut self, at_most: usize) -> Result<(Vec<u8>, bool), Self> {
         let is_own = self.lender.is_some() || self.bytes.len() > SCRATCH;
         if is_own && self.bytes.capacity() <= at_most {
@@ -118,12 +118,13 @@ impl<'l> LongText<'l> {
         }
     }
 
-    /// Makes a text again of a buffer that was handed over and not lent.
+    /// Makes a text of a buffer that [`into_buffer`](Self::into_buffer) returned as not lent.
     pub(crate) fn from_buffer(bytes: Vec<u8>) -> Self {
         Self { bytes, lender: None }
     }
 
-    /// Keeps a lent buffer: the text may have to wait, and must hold nothing that others wait for.
+    /// Keeps a lent buffer. The producer may have to wait with this text, and must not meanwhile hold bytes
+    /// for which other producers wait.
     pub(crate) fn keep(&mut self) {
         if let Some(lender) = self.lender.take() {
             lender.write_off(self.bytes.capacity());
@@ -145,7 +146,7 @@ impl Drop for LongText<'_> {
     }
 }
 
-/// Capacity of the scratch buffer that the calling thread has kept, which this takes away.
+/// Removes the calling thread's scratch buffer, and returns its capacity.
 #[cfg(test)]
 pub(super) fn take_scratch() -> usize {
     KEPT.with(|kept| {

@@ -12,12 +12,12 @@ mod long;
 pub(crate) mod message;
 mod raw;
 
-/// The largest content in bytes, either way; a session's `hello_ack` may say less for events.
+/// The largest content in bytes, in both directions. `hello_ack` may set a lower limit for events.
 pub(crate) const MAX_CONTENT: usize = 1 << 20;
 /// The version of the messages, which hello names.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
-/// What the agent suggests when its `hello_ack` does not say, in seconds.
+/// The interval of heartbeats in seconds, if `hello_ack` does not suggest one.
 pub(crate) const DEFAULT_HEARTBEAT_SEC: u64 = 30;
-/// How deep a payload may be nested: the agent's parser stops at 128 levels, the content is one,
-/// and the limit itself is not reached.
+/// How deep a payload may be nested. The agent's parser accepts fewer than 128 levels, and the content is one
+/// of them.
 pub(crate) const MAX_PAYLOAD_DEPTH: usize = 126;

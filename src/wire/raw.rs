@@ -1,9 +1,9 @@
 //! Unchecked text that claims to be JSON.
 //!
-//! `serde_json` passes the text of a `RawValue`, and the numbers of its feature
-//! `arbitrary_precision`, as structs of a private name. It writes them itself; here is checked that
-//! the agent's parser takes them: nesting is limited, a number must fit an `f64`, and a surrogate
-//! must have its other half.
+//! `serde_json` passes the text of a `RawValue`, and a number under its feature `arbitrary_precision`, as
+//! a struct with a private name. `serde_json` writes the text. This module checks that the agent's parser
+//! accepts the text: nesting is limited, a number must fit an `f64`, and a surrogate must have its other
+//! half.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use super::MAX_PAYLOAD_DEPTH;
 use super::buffer::Buffer;
 use crate::error::Error;
 
-/// What the names of those structs begin with.
+/// The beginning of the private names.
 pub(super) const PRIVATE: &str = "$serde_json::private::";
 
 /// Writes the struct `name` with its one field, which may be nested `levels` deep.
@@ -39,7 +39,7 @@ where
     checked.refusal.map_or_else(|| Ok(result?), Err)
 }
 
-/// Lets pass what the agent takes, and keeps the first refusal.
+/// Passes on what the agent accepts, and stores the first refusal.
 struct Checked {
     levels: usize,
     refusal: Option<Error>,
@@ -57,7 +57,7 @@ fn too_deep() -> Error {
 }
 
 impl Formatter for &mut Checked {
-    /// A struct of such a name that `serde_json` does not know.
+    /// Called for a struct with a private name that `serde_json` does not know.
     fn begin_object<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
         let unknown = "a struct with a name that serde_json keeps for itself";
         Err(self.refuse(serde_json::Error::custom(unknown).into()))
@@ -113,7 +113,7 @@ fn read_simply(text: &str) -> f64 {
     for digit in fraction.bytes() {
         scale -= i64::from(take(digit));
     }
-    // An exponent that an `i64` does not hold is as good as the largest that it does.
+    // An exponent beyond `i64` has the same effect as the largest one.
     let saturated = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
     scale += exponent.parse::<i64>().unwrap_or(saturated).clamp(i64::MIN / 2, i64::MAX / 2);
     #[expect(clippy::cast_precision_loss, reason = "as serde_json does it")]
@@ -135,8 +135,8 @@ fn power_of_ten(n: i32) -> f64 {
     format!("1e{n}").parse().unwrap_or(f64::INFINITY)
 }
 
-/// Whether an object with this key is something else to a `serde_json` with the features `raw_value`
-/// or `arbitrary_precision`, as the agent's may be.
+/// Whether an object with this key has another meaning for a `serde_json` with the features `raw_value` or
+/// `arbitrary_precision`. The agent's `serde_json` may have them.
 #[inline]
 pub(super) fn is_private_key(key: &str) -> bool {
     key.starts_with('$') && key.starts_with(PRIVATE)
@@ -150,7 +150,7 @@ pub(super) fn private_key() -> serde_json::Error {
 
 /// Checks one JSON value as text. Goes over it once, without recursion.
 fn check_fragment(text: &str, max_depth: usize) -> Result<(), Error> {
-    // The grammar, so that the scan below may take it for granted.
+    // Checks the grammar, on which the scan below relies.
     serde_json::from_str::<IgnoredAny>(text)?;
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (0, 0);

@@ -14,7 +14,7 @@ use crate::wire::{MAX_PAYLOAD_DEPTH, raw};
 pub(in crate::wire) struct Compound<'j, 'a, 'l> {
     json: &'j mut Json<'a, 'l>,
     first: bool,
-    /// A key was written, and its value not yet.
+    /// Whether a key was written and its value was not.
     expects_value: bool,
     kind: Kind,
 }
@@ -22,9 +22,9 @@ pub(in crate::wire) struct Compound<'j, 'a, 'l> {
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Plain,
-    /// Within an object of its own.
+    /// The array or object is inside an object with the variant's name.
     Variant,
-    /// The struct of this name that `serde_json` passes unchecked text in.
+    /// The struct with this name, in which `serde_json` passes unchecked text.
     Raw(&'static str),
 }
 
@@ -80,7 +80,7 @@ impl<'j, 'a, 'l> Compound<'j, 'a, 'l> {
     where
         T: Serialize + ?Sized,
     {
-        // It has one field, and is unfinished until that is written.
+        // The struct has one field, and is unfinished until this field is written.
         self.json.unfinished += 1 + usize::from(!std::mem::replace(&mut self.first, false));
         let levels = MAX_PAYLOAD_DEPTH - self.json.depth;
         match raw::write(&mut self.json.out, name, key, value, levels) {

@@ -1,8 +1,8 @@
 //! JSON's strings.
 //!
-//! A short string is searched for bytes that must be escaped, and written, eight bytes at a time: most
-//! strings of an event have one or two such words, and a call that copies costs more than the copy. A
-//! long string is searched and written in blocks.
+//! A short string is searched for bytes that must be escaped, and written, in words of eight bytes. Most
+//! strings of an event have one or two words, for which a call of `memcpy` costs more than the copy. A long
+//! string is searched and written in blocks.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ fn put_escaped(out: &mut Buffer<'_, '_>, text: &str) {
         let before = rest.len();
         rest = put_long_escaped(out, rest);
         if rest.len() == before {
-            // Neither inline nor in the long text's buffer was room to spare.
+            // There was not enough room, neither inline nor in the long text's buffer.
             let clean = clean_run(rest);
             out.put(&rest[..clean]);
             rest = &rest[clean..];
@@ -39,7 +39,7 @@ fn put_escaped(out: &mut Buffer<'_, '_>, text: &str) {
     }
 }
 
-/// Puts blocks as long as the long text's buffer has room for one; returns the rest.
+/// Writes blocks while the long text's buffer has room for a block. Returns the rest.
 fn put_long_escaped<'t>(out: &mut Buffer<'_, '_>, text: &'t [u8]) -> &'t [u8] {
     let mut rest = text;
     out.put_long(|mut long| {
@@ -61,8 +61,7 @@ fn put_long_escaped<'t>(out: &mut Buffer<'_, '_>, text: &'t [u8]) -> &'t [u8] {
     rest
 }
 
-/// Puts as much as fits inline, word by word; returns the rest. It saves a call for every piece,
-/// and most strings are a word or two.
+/// Writes as much as fits inline, word by word. Returns the rest.
 #[inline]
 fn put_short_escaped<'t>(out: &mut Buffer<'_, '_>, text: &'t [u8]) -> &'t [u8] {
     let mut rest = text;
@@ -129,12 +128,13 @@ fn clean_part(block: &[u8; BLOCK]) -> usize {
     clean
 }
 
-/// Has the high bit set of the first byte that must be escaped, a quote, a backslash or a control
-/// character, and of none before it; zero if there is none.
+/// A mask of the bytes that must be escaped: quotes, backslashes and control characters. The lowest bit that is
+/// set is the high bit of the first such byte. Zero if there is none.
 #[inline]
 fn special(word: u64) -> u64 {
     const ONES: u64 = u64::from_ne_bytes([1; WORD]);
-    // Each borrows from the high bit of a byte that is less than a space, or equal to the other.
+    // Each subtraction borrows from the high bit of a byte that is below a space, or equal to the searched
+    // byte.
     let control = word.wrapping_sub(ONES * 0x20);
     let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
     let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);

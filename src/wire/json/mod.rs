@@ -48,7 +48,7 @@ struct Json<'a, 'l> {
     /// The next value is an object's key.
     in_key: bool,
     /// Parts of the value that were begun and not ended, because they failed or panicked. If the whole
-    /// value still succeeds, its `Serialize` has swallowed the failure.
+    /// value still succeeds, its `Serialize` implementation has ignored the failure.
     unfinished: usize,
     /// A refusal, which a `serde_json::Error` cannot hold.
     refusal: Option<Error>,
@@ -85,7 +85,7 @@ impl<'a, 'l> Json<'a, 'l> {
         Ok(Compound::new(self, Kind::Plain))
     }
 
-    /// An array or an object that is the only value of an object, under its variant's name.
+    /// Starts an array or an object that is the only value of an object. The key is the variant's name.
     fn variant(&mut self, name: &str, bracket: u8) -> JsonResult<Compound<'_, 'a, 'l>> {
         self.open_variant(name)?;
         self.open(bracket)?;
