@@ -87,7 +87,8 @@ mod waits {
     }
 }
 
-/// The models have no allocator hooks, and their threads share what is local to a thread.
+/// In a model no thread is ever inside: the models have no allocator hooks, and loom runs all threads of a
+/// model on one thread, so a thread-local would not tell them apart.
 #[cfg(all(test, wedr_loom))]
 mod waits {
     pub(super) struct Mark;

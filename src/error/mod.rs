@@ -231,7 +231,7 @@ impl Error {
         let mut next = Some(e);
         while let Some(e) = next {
             let io = e.downcast_ref::<io::Error>();
-            // An `io::Error` does not name the error inside it as its source.
+            // The source of an `io::Error` is not the error inside it.
             let inside = io.and_then(io::Error::get_ref);
             let own = Self::find(e).or_else(|| Self::find(inside?));
             let io = match own {
@@ -247,8 +247,8 @@ impl Error {
         None
     }
 
-    /// This crate's error in `e`. A `Box` or an `Arc` that is a source itself has its content's
-    /// source as its own, so the content would not be seen.
+    /// This crate's error in `e`, also inside a `Box` or an `Arc`. The source of a `Box` or an `Arc` is the
+    /// source of its content, so a search along the chain would skip the content itself.
     fn find<'a>(e: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         e.downcast_ref::<Self>()
             .or_else(|| e.downcast_ref::<Box<Self>>().map(|own| &**own))
