@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::time::{Moment, assert_in_time};
-use common::{LIMIT, metadata, runner, session, watched};
+use common::{LIMIT, is_accepted, metadata, runner, session, watched};
 use serde_json::json;
 use wedr_plugin_sdk::testing::{Script, TestAgent};
 use wedr_plugin_sdk::{EventSink, Runner, SessionContext, Stats};
@@ -63,18 +63,16 @@ fn assert_on_time(beats: &[Moment], due: Due) {
 }
 
 /// Runs a session, and checks that its first `count` heartbeats are on time. Calls `meanwhile` every
-/// millisecond. Returns the counters at the last heartbeat.
+/// millisecond. Returns the counters of the session.
 fn assert_session_on_time(runner: Runner, count: u64, meanwhile: impl FnMut(&EventSink)) -> Stats {
     let before = Moment::now();
-    let mut stats = None;
-    let (result, _) = session(runner, |sink, ctx| {
+    let (result, report) = session(runner, |sink, ctx| {
         let due = Due::in_session_since(before);
         assert_on_time(&beats(0, count, (sink, ctx), meanwhile), due);
-        stats = Some(sink.stats());
         Ok(())
     });
     result.unwrap();
-    stats.unwrap()
+    report.stats
 }
 
 #[test]
@@ -131,8 +129,8 @@ fn heartbeats_after_a_stall_are_on_time() {
             .channel_capacity(64)
             .run_with(metadata(), |sink, ctx| {
                 // The pipe is full, and the writer is blocked for several intervals.
-                let filler = json!("x".repeat(1000));
-                while sink.event("test").emit_timeout(&filler, 3 * INTERVAL).is_ok() {}
+                let filler = "x".repeat(1000);
+                while is_accepted(sink, &filler, 3 * INTERVAL) {}
                 let first = sink.stats().heartbeats;
                 let resumed = Moment::now();
                 agent.resume();
@@ -165,7 +163,9 @@ fn no_heartbeats_are_sent_if_so_configured() {
 fn heartbeats_follow_the_agents_suggestion() {
     watched(|| {
         let agent = TestAgent::with(Script::new().heartbeat_sec(1)).unwrap();
-        assert_session_on_time(runner(&agent), 2, |_| ());
-        assert_eq!(agent.ended_session(LIMIT).unwrap().heartbeats().count(), 2);
+        let stats = assert_session_on_time(runner(&agent), 2, |_| ());
+        // On a loaded machine there may be more than two, because the session ends later.
+        let arrived = agent.ended_session(LIMIT).unwrap().heartbeats().count();
+        assert_eq!(arrived as u64, stats.heartbeats);
     });
 }

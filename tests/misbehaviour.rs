@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::time::Moment;
 use common::{
-    LIMIT, MOVES_NO_MORE, NOTICED, SLACK, assert_accounts, assert_lost, runner, session, watched,
+    LIMIT, NOTICED, SLACK, assert_accounts, assert_lost, is_flushed, runner, session, watched,
 };
 use serde_json::json;
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
@@ -32,11 +32,8 @@ fn emit_until_stalled(sink: &EventSink) -> u64 {
     loop {
         match sink.event("test.numbered").try_emit(&payload(n)) {
             Ok(()) => n += 1,
-            Err(Error::QueueFull) => match sink.flush(MOVES_NO_MORE) {
-                Ok(()) => {}
-                Err(Error::FlushTimeout(_)) => return n,
-                Err(other) => panic!("{other:?}"),
-            },
+            Err(Error::QueueFull) if is_flushed(sink) => {}
+            Err(Error::QueueFull) => return n,
             Err(other) => panic!("{other:?}"),
         }
     }

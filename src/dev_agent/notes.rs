@@ -2,7 +2,7 @@
 //! do not block when the agent ends.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -31,6 +31,8 @@ struct State {
     written: u64,
     /// A line was not written within [`WRITE_LIMIT`], and no line has been written since.
     stuck: bool,
+    /// When the write in progress began.
+    writing_since: Option<Instant>,
 }
 
 impl Notes {
@@ -58,10 +60,15 @@ impl Notes {
         }
     }
 
-    /// Waits until all lines are written, at most until `deadline`.
+    /// Waits until all lines are written. After `deadline` it returns as soon as a write blocks. It waits for
+    /// a writer that gets no processor, so that a loaded machine loses no line.
     pub(super) fn finish(&self, deadline: Deadline) {
         let mut state = self.state.lock();
-        while state.written < state.put && !deadline.has_passed() {
+        while state.written < state.put {
+            let blocks = state.writing_since.is_some_and(|began| began.elapsed() >= WRITE_LIMIT);
+            if blocks && deadline.has_passed() {
+                return;
+            }
             self.changed.wait_for(&mut state, SLICE);
         }
     }
@@ -72,6 +79,7 @@ impl Notes {
             let mut state = self.state.lock();
             let line = loop {
                 if let Some(line) = state.queued.pop_front() {
+                    state.writing_since = Some(Instant::now());
                     break line;
                 }
                 self.changed.wait(&mut state);
@@ -81,6 +89,7 @@ impl Notes {
             let mut state = self.state.lock();
             state.written += 1;
             state.stuck = false;
+            state.writing_since = None;
             drop(state);
             self.changed.notify_all();
         }

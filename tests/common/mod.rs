@@ -124,19 +124,54 @@ pub fn stalled_agent() -> TestAgent {
 /// When the queue has been full for this time, the writer is blocked. A writer that can work gets a processor
 /// sooner, also on a loaded machine.
 pub const MOVES_NO_MORE: Duration = Duration::from_secs(1);
+/// Tests wait in slices for [`MOVES_NO_MORE`] or longer. If the whole process is stopped meanwhile, this costs
+/// one slice, and the writer can still work in the others.
+const SLICE: Duration = Duration::from_millis(50);
+
+fn slices(time: Duration) -> impl Iterator<Item = ()> {
+    (0..time.as_millis() / SLICE.as_millis()).map(|_| ())
+}
+
+/// Whether the queue accepts this payload, now or within `time`.
+pub fn is_accepted(sink: &EventSink, payload: &str, time: Duration) -> bool {
+    slices(time).any(|()| match sink.event("test.fill").emit_timeout(payload, SLICE) {
+        Ok(()) => true,
+        Err(Error::QueueFull) => false,
+        Err(other) => panic!("{other}"),
+    })
+}
 
 /// Emits to a stalled agent until the pipe and the queue are full. Returns how many events were accepted.
 pub fn fill(sink: &EventSink) -> u64 {
     let payload = "x".repeat(4096);
-    for accepted in 0.. {
-        let event = sink.event("test.fill");
-        match event.emit_timeout(&payload, MOVES_NO_MORE) {
-            Ok(()) => {}
-            Err(Error::QueueFull) => return accepted,
-            Err(other) => panic!("{other}"),
+    let mut accepted = 0;
+    while is_accepted(sink, &payload, MOVES_NO_MORE) {
+        accepted += 1;
+    }
+    accepted
+}
+
+/// Whether all queued events are sent, now or within [`MOVES_NO_MORE`].
+pub fn is_flushed(sink: &EventSink) -> bool {
+    slices(MOVES_NO_MORE).any(|()| match sink.flush(SLICE) {
+        Ok(()) => true,
+        Err(Error::FlushTimeout(_)) => false,
+        Err(other) => panic!("{other}"),
+    })
+}
+
+/// Waits until this count has not changed for [`MOVES_NO_MORE`]. Returns it.
+pub fn settled(count: impl Fn() -> u64) -> u64 {
+    let (mut last, mut waited) = (count(), Duration::ZERO);
+    while waited < MOVES_NO_MORE {
+        thread::sleep(SLICE);
+        waited += SLICE;
+        let now = count();
+        if now != last {
+            (last, waited) = (now, Duration::ZERO);
         }
     }
-    unreachable!("the counter does not end")
+    last
 }
 
 /// Emits an event that is sent with a write of its own.
@@ -155,11 +190,10 @@ pub fn events_that_fit_alone(payload: &str) -> u64 {
     let (result, _) = session(runner, |sink, _| {
         loop {
             sink.event("test.alone").emit(payload)?;
-            match sink.flush(MOVES_NO_MORE) {
-                Ok(()) => sent += 1,
-                Err(Error::FlushTimeout(_)) => return Ok(()),
-                Err(other) => return Err(other),
+            if !is_flushed(sink) {
+                return Ok(());
             }
+            sent += 1;
         }
     });
     assert!(matches!(result, Err(Error::Undelivered { count: 1 })), "{result:?}");

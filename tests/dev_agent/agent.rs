@@ -9,6 +9,7 @@ use std::thread;
 use tempfile::TempDir;
 use wedr_plugin_sdk::Runner;
 
+use crate::common::LIMIT;
 use crate::common::process::{PROCESS_LIMIT, Process};
 
 /// More lines than any test prints.
@@ -92,9 +93,10 @@ impl DevAgent {
         agent
     }
 
-    /// Runs a plugin in this process, with a session at the dev agent.
+    /// Runs a plugin in this process, with a session at the dev agent. On a loaded machine its drain may take
+    /// long.
     pub(crate) fn runner(&self) -> Runner {
-        Runner::new().pipe_path(&self.pipe).install_signal_handler(false)
+        Runner::new().pipe_path(&self.pipe).install_signal_handler(false).drain_timeout(LIMIT)
     }
 
     /// The next line on standard output.

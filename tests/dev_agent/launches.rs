@@ -137,8 +137,13 @@ fn plugin_of_a_service_has_no_terminal_and_no_ctrl_c() {
              while :; do sleep 1; done\n",
             fifo.display()
         );
-        std::fs::write(&program, script).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Another process writes the program. While this process has a file open for writing, a process that
+        // another test forks has it open too, and then the file cannot be executed.
+        let source = folder.path().join("source");
+        std::fs::write(&source, script).unwrap();
+        std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let copied = std::process::Command::new("cp").args([&source, &program]).status();
+        assert!(copied.unwrap().success());
         let mut agent = DevAgent::launch(&["--like-service"], &program);
         let mut from_plugin = BufReader::new(std::fs::File::open(&fifo).unwrap()).lines();
         let first = from_plugin.next().unwrap().unwrap();

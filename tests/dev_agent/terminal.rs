@@ -18,7 +18,10 @@ use crate::common::{LIMIT, metadata, watched};
 fn terminal() -> (File, OwnedFd) {
     let size = Winsize { ws_row: 25, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     let ends = openpty(&size, None).unwrap();
-    (ends.master.into(), ends.slave)
+    // Processes that other tests start inherit these ends, but not their copies. While a process has the end
+    // for programs open, the test does not see the end of the output.
+    let near = ends.master.try_clone().unwrap();
+    (near.into(), ends.slave.try_clone().unwrap())
 }
 
 /// The text that programs wrote to a terminal.

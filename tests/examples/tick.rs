@@ -9,7 +9,7 @@ fn tick_reports_to_the_pipe_it_is_told() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let plugin = Plugin::spawn(Plugin::command("tick", &agent).env("WEDR_PLUGIN_ID", "8f0c"));
-        let seen = events(&agent, |events| events.len() == 2);
+        let seen = events(&agent, |events| events.len() >= 2);
         assert!(seen.iter().all(|event| event.kind == "acme.tick"));
         assert_eq!(agent.sessions()[0].hello.as_ref().unwrap().plugin_id, "8f0c");
         ends_with_the_agent(plugin, &agent);
@@ -21,7 +21,7 @@ fn tick_ends_in_order() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let plugin = Plugin::spawn(&mut Plugin::command("tick", &agent));
-        events(&agent, |events| events.len() == 1);
+        events(&agent, |events| !events.is_empty());
         ends_in_order(plugin, &agent);
     });
 }

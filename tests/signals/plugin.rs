@@ -145,6 +145,13 @@ fn hangs_in_on_close_after_the_drain() -> Result<()> {
 fn waits_after_its_session() -> Result<()> {
     runner().run_with(metadata(), |_, _| Ok(()))?;
     println!("session over");
+    // After a signal, `run` returns `Ok` without a session. Until then this is an error, because no agent
+    // listens there.
+    let nowhere = format!("{}-none", std::env::var(AGENT).unwrap());
+    while runner().pipe_path(&nowhere).run_with(metadata(), |_, _| unreachable!()).is_err() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    println!("signalled");
     loop {
         thread::park();
     }

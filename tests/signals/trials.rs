@@ -302,6 +302,7 @@ fn first_signal_without_a_session_does_not_end_the_process() {
     let mut plugin = Plugin::start("waits_after_its_session", &agent);
     assert_eq!(plugin.line(), "session over");
     plugin.send(INTERRUPT);
+    assert_eq!(plugin.line(), "signalled");
     plugin.says_nothing();
     wait_until_a_signal_is_further();
     plugin.send(INTERRUPT);
