@@ -80,7 +80,7 @@ fn full_queue_of_the_largest_capacity_does_not_delay_run() {
 #[test]
 fn one_heartbeat_follows_a_stall_in_a_heartbeat() {
     const INTERVAL: Duration = Duration::from_millis(10);
-    const MORE: u32 = 20;
+    const MORE: u32 = 5;
     watched(|| {
         let agent = stalled_agent();
         let (result, _) = session(runner(&agent).heartbeat(INTERVAL), |sink, _| {
