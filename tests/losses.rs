@@ -3,15 +3,17 @@
 mod common;
 mod raw;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::time::Moment;
 use common::{AT_ONCE, LIMIT, fill, metadata, reporting, runner, session, stalled_agent, watched};
 use raw::{RawAgent, message};
 use serde_json::{Value, json};
-use wedr_plugin_sdk::testing::{Event, PluginMessage, RecordedSession, Script, TestAgent};
+use wedr_plugin_sdk::testing::{
+    Event, PluginMessage, Received, RecordedSession, Script, TestAgent,
+};
 use wedr_plugin_sdk::{Error, EventSink, Overflow, Result, Runner, SessionContext, SessionReport};
 
 const KIND: &str = "acme_lost";
@@ -201,6 +203,10 @@ fn nothing_is_reported_if_nothing_was_lost() {
     });
 }
 
+fn is_report(received: &Received) -> bool {
+    matches!(&received.message, PluginMessage::Event(event) if event.kind == KIND)
+}
+
 #[test]
 fn full_queue_does_not_stop_a_report() {
     watched(|| {
@@ -211,13 +217,13 @@ fn full_queue_does_not_stop_a_report() {
                 .overflow(policy)
                 .channel_capacity(256)
                 .heartbeat(None);
-            let (seen, report) = run(&agent, runner, |sink, ctx| {
+            let (seen, report) = run(&agent, runner, |sink, _| {
+                let is_over = &AtomicBool::new(false);
                 thread::scope(|scope| {
-                    let end = Instant::now() + 3 * INTERVAL;
                     for _ in 0..4 {
                         scope.spawn(move || {
                             let text = "x".repeat(500);
-                            while Instant::now() < end {
+                            while !is_over.load(Ordering::Relaxed) {
                                 match sink.event("test.flood").emit(&text) {
                                     Err(Error::QueueFull) => thread::sleep(INTERVAL / 1000),
                                     told => told.unwrap(),
@@ -225,15 +231,22 @@ fn full_queue_does_not_stop_a_report() {
                             }
                         });
                     }
-                    while Instant::now() < end {
+                    let start = Moment::now();
+                    let (mut read, mut count) = (0, 0);
+                    let mut has_three_reports = |all: &[RecordedSession]| {
+                        let received = &all[0].received;
+                        count += received[read..].iter().filter(|r| is_report(r)).count();
+                        read = received.len();
+                        count >= 3
+                    };
+                    while !agent.wait_until(INTERVAL / 100, &mut has_three_reports) {
                         sink.report_lost(1);
-                        ctx.sleep(INTERVAL / 100);
                     }
+                    is_over.store(true, Ordering::Relaxed);
+                    start.elapsed_within(3 * INTERVAL + AT_ONCE);
                 });
                 Ok(())
             });
-            let count = reports(&seen).count();
-            assert!(count >= 3, "{count} reports in three seconds");
             // There are not too many.
             assert_losses_shown(&seen, &report, true);
             assert_eq!(report.stats.refused > 0, policy == Overflow::Refuse);

@@ -136,9 +136,9 @@ fn slow_agent_is_still_reading_when_the_plugin_has_gone() {
         agent
             .runner()
             .on_close(move |r| report.send(r.confirmed).unwrap())
-            .run_with(metadata(), |sink, _| sink.emit("acme.slow", json!("x".repeat(40_000))))
+            .run_with(metadata(), |sink, _| sink.emit("acme.slow", json!("x".repeat(100_000))))
             .unwrap();
-        // It takes two seconds, and the plugin waits for one.
+        // It takes five seconds, and the plugin waits for one.
         assert_eq!(reported.recv(), Ok(false));
         agent.note("#1 the plugin sent goodbye; 1 event, ");
     });
