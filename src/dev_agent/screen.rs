@@ -100,7 +100,7 @@ impl Screen {
         self.note(Style::new().for_stderr().red().apply_to(line));
     }
 
-    /// Waits until all notes were written, at most until `deadline`.
+    /// Waits until all notes were written, and not much longer than until `deadline`.
     pub(super) fn finish(&self, deadline: Deadline) {
         self.shared.notes.finish(deadline);
     }
