@@ -49,10 +49,16 @@ fn at_once<I: Send>(
     found.into_inner().unwrap()
 }
 
+/// Runs a command to its end. The watchdog is for this command alone: many together take long on a loaded
+/// machine.
+fn output(mut command: Command) -> Output {
+    watched(move || command.output().unwrap())
+}
+
 /// Checks that `plugin` passes every scenario.
 fn passes(plugin: &[OsString]) {
     let failed = at_once(scenarios().into_iter(), |name| {
-        let ran = check(&["--only", &name], plugin).output().unwrap();
+        let ran = output(check(&["--only", &name], plugin));
         let ok = ran.status.success() && lines(&ran)[0].starts_with("ok    ");
         (!ok).then(|| format!("{name}: {ran:?}"))
     });
@@ -61,7 +67,7 @@ fn passes(plugin: &[OsString]) {
 
 #[test]
 fn tick_passes_every_scenario() {
-    watched(|| passes(&[example("tick").into()]));
+    passes(&[example("tick").into()]);
 }
 
 #[test]
@@ -104,7 +110,9 @@ fn check_that_cannot_run_names_the_cause() {
 mod with_python {
     use std::fs::File;
     use std::io::{BufRead, BufReader};
+    use std::iter;
     use std::process::Stdio;
+    use std::sync::mpsc::{self, RecvTimeoutError};
     use std::time::Instant;
 
     use tempfile::TempDir;
@@ -132,17 +140,25 @@ mod with_python {
 
     #[test]
     fn python_plugin_passes_every_scenario() {
-        watched(|| passes(&python("good.py", &[])));
+        passes(&python("good.py", &[]));
     }
 
     #[test]
     fn python_plugin_passes_as_a_whole() {
-        watched(|| {
-            let ran = check(&["--strict"], &python("good.py", &[])).output().unwrap();
-            assert!(ran.status.success(), "{ran:?}");
-            let last = format!("{0} of {0} scenarios ok", scenarios().len());
-            assert_eq!(lines(&ran).last(), Some(&&*last));
-        });
+        let mut command = check(&["--strict"], &python("good.py", &[]));
+        let mut process = Process::start(command.stdout(Stdio::piped()));
+        let output = BufReader::new(process.0.stdout.take().unwrap());
+        let (send, lines) = mpsc::channel();
+        thread::spawn(move || output.lines().try_for_each(|line| send.send(line.unwrap())));
+        // Each scenario has its own time limit: all together take long on a loaded machine.
+        let printed: Vec<_> = iter::from_fn(|| match lines.recv_timeout(LIMIT) {
+            Err(RecvTimeoutError::Timeout) => panic!("still running after {LIMIT:?}: it hangs"),
+            line => line.ok(),
+        })
+        .collect();
+        assert!(process.0.wait().unwrap().success(), "{printed:#?}");
+        let last = format!("{0} of {0} scenarios ok", scenarios().len());
+        assert_eq!(printed.last(), Some(&last));
     }
 
     #[test]
@@ -245,10 +261,8 @@ mod with_python {
             let folder = tempfile::tempdir().unwrap();
             // The event never comes, so the limit is short, but long enough for Python to start.
             let first = if *fault == "Eventless" { "10s" } else { "30s" };
-            let mut command =
-                check(&["--only", scenario, "--first-event", first], &bad(fault, &folder));
-            // One at a time is watched: all together take long on a loaded machine.
-            let ran = watched(move || command.output().unwrap());
+            let arguments = ["--only", scenario, "--first-event", first];
+            let ran = output(check(&arguments, &bad(fault, &folder)));
             let line = lines(&ran)[0];
             let fails = ran.status.code() == Some(1)
                 && line.starts_with(&format!("FAIL  {scenario}: expected: "))
