@@ -87,7 +87,8 @@ fn assert_fair(capacity: usize, bytes: &[usize], bytes_per_sec: u32) {
     const PRODUCERS: usize = 64;
     const WINDOW: Duration = Duration::from_secs(3);
     /// Events of each producer on average. On a loaded machine the window is longer, until there are so many.
-    const EACH: u64 = 200;
+    /// There the system's scheduler also decides the shares, which evens out.
+    const EACH: u64 = 600;
     let agent = TestAgent::with(Script::new().read_slowly(bytes_per_sec)).unwrap();
     let runner = runner(&agent).channel_capacity(capacity).drain_timeout(Duration::ZERO);
     let shares: Vec<_> = (0..PRODUCERS).map(|_| AtomicU64::new(0)).collect();
