@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{LIMIT, metadata, runner, watched};
+use common::{LIMIT, metadata, runner, watched, watched_for};
 use wedr_plugin_sdk::EventSink;
 use wedr_plugin_sdk::testing::{Script, TestAgent};
 
@@ -131,19 +131,19 @@ fn assert_fair(capacity: usize, bytes: &[usize], bytes_per_sec: u32) {
 
 #[test]
 fn producers_with_short_events_get_equal_shares() {
-    watched(|| assert_fair(64, &[100], 2 << 20));
-    watched(|| assert_fair(512, &[100], 8 << 20));
-    watched(|| assert_fair(8192, &[100], 8 << 20));
+    watched_for(4 * LIMIT, || assert_fair(64, &[100], 2 << 20));
+    watched_for(4 * LIMIT, || assert_fair(512, &[100], 8 << 20));
+    watched_for(4 * LIMIT, || assert_fair(8192, &[100], 8 << 20));
 }
 
 #[test]
 fn producers_with_long_events_get_equal_shares() {
-    watched(|| assert_fair(512, &[2000], 12 << 20));
-    watched(|| assert_fair(8192, &[2000], 24 << 20));
+    watched_for(4 * LIMIT, || assert_fair(512, &[2000], 12 << 20));
+    watched_for(4 * LIMIT, || assert_fair(8192, &[2000], 24 << 20));
 }
 
 #[test]
 fn producers_with_short_and_long_events_get_equal_shares() {
-    watched(|| assert_fair(64, &[100, 2000], 8 << 20));
-    watched(|| assert_fair(8192, &[100, 2000], 24 << 20));
+    watched_for(4 * LIMIT, || assert_fair(64, &[100, 2000], 8 << 20));
+    watched_for(4 * LIMIT, || assert_fair(8192, &[100, 2000], 24 << 20));
 }

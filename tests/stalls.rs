@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use common::time::Moment;
-use common::{LIMIT, SLACK, fill, runner, session, stalled_agent, watched};
+use common::{LIMIT, SLACK, fill, runner, session, stalled_agent, watched, watched_for};
 use wedr_plugin_sdk::Error;
 
 #[test]
@@ -56,7 +56,7 @@ fn flush_with_zero_timeout_only_checks_the_queue() {
 fn full_queue_of_the_largest_capacity_does_not_delay_run() {
     const CAPACITY: usize = 4_194_304;
     for drain_timeout in [Duration::ZERO, Duration::from_millis(100)] {
-        watched(move || {
+        watched_for(4 * LIMIT, move || {
             let agent = stalled_agent();
             let runner = runner(&agent).channel_capacity(CAPACITY).drain_timeout(drain_timeout);
             let mut returned = None;

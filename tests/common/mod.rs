@@ -35,6 +35,14 @@ pub const TIME_TO_BLOCK: Duration = Duration::from_millis(50);
 
 /// The watchdog: runs `test` on a thread of its own, and fails instead of hanging.
 pub fn watched<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    watched_for(LIMIT, test)
+}
+
+/// The watchdog for a test that needs much processor time, with a limit of its own.
+pub fn watched_for<T: Send + 'static>(
+    limit: Duration,
+    test: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let (done, finished) = mpsc::channel::<()>();
     let running = thread::Builder::new()
         .name(thread::current().name().unwrap_or("test").to_owned())
@@ -44,8 +52,8 @@ pub fn watched<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> 
             test()
         })
         .expect("a thread for the test");
-    match finished.recv_timeout(LIMIT) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {LIMIT:?}: it hangs"),
+    match finished.recv_timeout(limit) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {limit:?}: it hangs"),
         _ => running.join().unwrap_or_else(|panic| resume_unwind(panic)),
     }
 }
