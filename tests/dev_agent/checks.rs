@@ -175,7 +175,7 @@ mod with_python {
     const FAULTS: &[(&str, &str, &str)] = &[
         ("WrongId", "ctrl-c", "seen: hello has the plugin_id always the same; "),
         ("WrongSchema", "ctrl-c", "seen: hello has the schema_version 2; "),
-        ("Eventless", "ctrl-c", "seen: no event within 10s after hello; "),
+        ("Eventless", "ctrl-c", "seen: no event within 20s after hello; "),
         (
             "NoGoodbye",
             "ctrl-c",
@@ -260,7 +260,7 @@ mod with_python {
         let wrong = at_once(FAULTS.iter(), |(fault, scenario, seen)| {
             let folder = tempfile::tempdir().unwrap();
             // The event never comes, so the limit is short, but long enough for Python to start.
-            let first = if *fault == "Eventless" { "10s" } else { "30s" };
+            let first = if *fault == "Eventless" { "20s" } else { "30s" };
             let arguments = ["--only", scenario, "--first-event", first];
             let ran = output(check(&arguments, &bad(fault, &folder)));
             let line = lines(&ran)[0];
