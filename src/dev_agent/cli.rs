@@ -172,7 +172,7 @@ impl FromStr for Stall {
 }
 
 impl Cli {
-    /// Parses the program's arguments. The error for a command without `--` before it has a tip.
+    /// Parses the program's arguments. If `--` is missing before the plugin's command, the error has a tip.
     pub(super) fn parse_arguments() -> Result<Self, clap::Error> {
         Self::try_parse().map_err(|mut error| {
             let task = std::env::args_os().nth(1).unwrap_or_default();
@@ -213,7 +213,7 @@ impl Faults {
     }
 
     /// The faults that start only after some events: the number of events, what the agent does, and
-    /// the flag. A rejected plugin sends no events, so for it there are none.
+    /// the flag. Empty with `--reject`, because a rejected plugin sends no events.
     pub(super) fn awaited(
         &self,
     ) -> impl Iterator<Item = (u64, &'static str, &'static str)> + use<> {

@@ -28,7 +28,7 @@ Example:
   wedr-dev-agent events recording.ndjson > events.json
   wedr-waza-check simulate rules events.json";
 
-/// An event as the agent's rule engine gets it.
+/// An event in the form in which the agent's rule engine gets it.
 #[derive(Serialize)]
 struct Simulated<'a> {
     module: &'static str,

@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::error::{Printable, shortened};
 use crate::testing::Event;
 
-/// The most kinds, and fields of a kind, that are examined. The limit bounds the memory.
-const MOST: usize = 1000;
+/// How many kinds are examined, and how many fields of each kind. The limit bounds the memory.
+const LIMIT: usize = 1000;
 
 /// Something that rules cannot use.
 #[derive(Debug, Serialize)]
@@ -22,7 +22,7 @@ pub(super) struct Note {
 #[derive(Default)]
 pub(super) struct Examiner {
     kinds: BTreeMap<String, Kind>,
-    /// Whether there were more kinds, or fields of a kind, than [`MOST`].
+    /// Whether there were more kinds, or fields of a kind, than [`LIMIT`].
     too_many: bool,
 }
 
@@ -79,7 +79,7 @@ impl Type {
 impl Examiner {
     pub(super) fn event(&mut self, event: &Event) {
         let name = shortened(&event.kind);
-        if self.kinds.len() >= MOST && !self.kinds.contains_key(&name) {
+        if self.kinds.len() >= LIMIT && !self.kinds.contains_key(&name) {
             self.too_many = true;
             return;
         }
@@ -89,10 +89,10 @@ impl Examiner {
             return;
         };
         for (field, value) in members {
-            let Some(of_value) = Type::of(value) else { continue };
+            let Some(value_type) = Type::of(value) else { continue };
             let name = shortened(field);
-            if kind.fields.len() < MOST || kind.fields.contains_key(&name) {
-                kind.fields.entry(name).or_default().insert(of_value);
+            if kind.fields.len() < LIMIT || kind.fields.contains_key(&name) {
+                kind.fields.entry(name).or_default().insert(value_type);
             } else {
                 self.too_many = true;
             }
@@ -109,7 +109,7 @@ impl Examiner {
     pub(super) fn notes(&self) -> Vec<Note> {
         let too_many = self.too_many.then(|| Note {
             what: format!(
-                "there are more than {MOST} kinds, or fields of a kind; only the first were examined"
+                "there are more than {LIMIT} kinds, or fields of a kind; only the first were examined"
             ),
             remedy: "use fewer kinds and fields; put what varies into the values of fields".into(),
         });
@@ -159,8 +159,8 @@ impl Kind {
                     "use only letters, digits and underscores".into(),
                 );
             }
-            let names: Vec<_> = types.iter().map(|of_field| of_field.name()).collect();
-            if types.iter().any(|of_field| !of_field.is_scalar()) {
+            let names: Vec<_> = types.iter().map(|field_type| field_type.name()).collect();
+            if types.iter().any(|field_type| !field_type.is_scalar()) {
                 note(
                     format!(
                         "the field {field_shown} of {shown} is an {}, which rules cannot use",
@@ -239,14 +239,14 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_text_is_escaped() {
         let mut examiner = Examiner::default();
-        for n in 0..MOST + 10 {
+        for n in 0..LIMIT + 10 {
             let payload = json!({ format!("\u{1b}{n}"): 1 });
             for kind in ["\u{1b}".to_owned(), format!("\u{1b}{n}")] {
                 let event = json!({ "seq": 0, "ts_unix_ns": 0, "kind": kind, "payload": payload });
                 examiner.event(&serde_json::from_value(event).unwrap());
             }
         }
-        assert_eq!((examiner.kinds.len(), examiner.kinds["\u{1b}"].fields.len()), (MOST, MOST));
+        assert_eq!((examiner.kinds.len(), examiner.kinds["\u{1b}"].fields.len()), (LIMIT, LIMIT));
         assert!(examiner.notes().iter().all(|note| !note.what.contains('\u{1b}')));
     }
 }

@@ -22,7 +22,7 @@ impl Folded {
         Self { text: String::new(), width, indent, column: 0, lines: 1 }
     }
 
-    /// Whether the text has its maximum of lines: further pieces are discarded.
+    /// Whether the text has more than [`LINES`] lines. Then further pieces are discarded.
     pub(super) fn is_full(&self) -> bool {
         self.lines > LINES
     }

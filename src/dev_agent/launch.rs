@@ -82,7 +82,9 @@ impl Launcher {
         }
         let never_connected = self.tally.sessions() == 0 && !self.ending.asked.is_requested();
         // A plugin finds the agent's default pipe without `WEDR_PIPE_PATH`.
-        if never_connected && self.pipe != Path::new(DEFAULT_PATH) && hints.may_be_the_path(status)
+        if never_connected
+            && self.pipe != Path::new(DEFAULT_PATH)
+            && hints.suggests_wrong_path(status)
         {
             self.screen.warn(
                 "the plugin never connected: it must pass WEDR_PIPE_PATH to Runner::pipe_path; see \
@@ -95,7 +97,7 @@ impl Launcher {
     /// Starts the process and returns its id. Returns `None` if the agent ends.
     fn launch(&self, output: mpsc::Sender<Hints>) -> Result<Option<u32>, String> {
         let mut process = {
-            // An interrupt before this lock has set the flag; a later interrupt finds the process.
+            // An interrupt that came before this lock has set the flag. A later interrupt finds the process.
             let mut running = self.running.lock();
             if self.ending.asked.is_requested() {
                 return Ok(None);
@@ -115,7 +117,7 @@ impl Launcher {
     }
 
     fn spawn(&self) -> Result<Child, String> {
-        let (program, arguments) = self.command.split_first().expect("clap saw a command");
+        let (program, arguments) = self.command.split_first().expect("the command is not empty");
         let mut command = Command::new(program);
         command.args(arguments);
         let pipe = self.pipe.as_os_str();
@@ -233,9 +235,9 @@ impl Hints {
         all
     }
 
-    /// Whether a plugin that did not connect may have tried another path: it exited with status 0, or
-    /// with an error status and without printing another reason.
-    fn may_be_the_path(self, status: ExitStatus) -> bool {
+    /// Whether a plugin that did not connect has probably tried another path: it exited with status 0, or it
+    /// exited with an error status and printed no other reason.
+    fn suggests_wrong_path(self, status: ExitStatus) -> bool {
         status.success() || status.code().is_some() && (!self.printed || self.names_a_pipe)
     }
 }

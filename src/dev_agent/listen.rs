@@ -51,7 +51,7 @@ pub(super) fn main(cli: Live) -> ExitCode {
         ExitCode::FAILURE
     });
     screen.finish(Deadline::after(CLOSING));
-    // The output is not complete.
+    // The exit status must show that the output is not complete.
     if screen.has_failed() { ExitCode::FAILURE } else { status }
 }
 
@@ -79,7 +79,7 @@ fn run(cli: Live, screen: &Arc<Screen>, ending: &Arc<Ending>) -> Result<ExitCode
             running: Mutex::new(None),
         })
     });
-    share_ctrl_c(ending, launcher.as_ref())?;
+    handle_ctrl_c(ending, launcher.as_ref())?;
     let shown = place.path().to_string_lossy();
     screen.note(format_args!("listening on {}; Ctrl+C ends", Printable(&shown)));
     if let Some(reason) = cli.faults.unknown_reason() {
@@ -116,7 +116,7 @@ fn run(cli: Live, screen: &Arc<Screen>, ending: &Arc<Ending>) -> Result<ExitCode
     ending.asked.request();
     agent.tally.wait_idle(ending.deadline());
     ending.over.request();
-    // Do not wait longer for a session whose output blocks.
+    // Limit the wait: the output of a session may block.
     done.wait_until(Deadline::after(CLOSING));
     screen.note(agent.tally.summary());
     Ok(ended.map_or(ExitCode::SUCCESS, exit_code))
@@ -138,7 +138,7 @@ fn serve(mut listener: Listener, agent: &Agent) {
 }
 
 /// Makes Ctrl+C, SIGTERM and SIGHUP end the agent. Every end of the agent also interrupts the plugin.
-fn share_ctrl_c(ending: &Arc<Ending>, launcher: Option<&Arc<Launcher>>) -> Result<(), String> {
+fn handle_ctrl_c(ending: &Arc<Ending>, launcher: Option<&Arc<Launcher>>) -> Result<(), String> {
     let launcher = launcher.cloned();
     let interrupt = move || {
         if let Some(launcher) = &launcher {

@@ -1,5 +1,5 @@
-//! A separate thread writes standard error. If no process reads standard error, the other threads
-//! do not block when the agent ends.
+//! Writes standard error on a separate thread, so that the end of the agent does not block if no process reads
+//! standard error.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ impl Notes {
     }
 
     /// Waits until all lines are written. After `deadline` it returns as soon as a write blocks, and otherwise
-    /// after [`LATE_SLICES`]: on a loaded machine the thread that writes may get its processor later.
+    /// after [`LATE_SLICES`]: on a loaded machine the thread that writes may run later.
     pub(super) fn finish(&self, deadline: Deadline) {
         let mut state = self.state.lock();
         let mut late = 0;

@@ -107,7 +107,7 @@ fn make_folder(_path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Replaces a socket without a listener.
+/// Listens on the path. Replaces a socket on which no process listens.
 #[cfg(unix)]
 fn listen(path: &Path) -> Result<Listener, String> {
     use std::os::unix::fs::FileTypeExt;

@@ -55,7 +55,7 @@ pub(super) fn print(notes: &[Note]) {
     }
 }
 
-/// The exit status of a task, after its error message if there is one.
+/// Prints the error message of a task, if there is one, and returns the task's exit status.
 pub(super) fn status(ended: Result<bool>) -> ExitCode {
     match ended {
         Ok(true) | Err(Stop::Closed) => ExitCode::SUCCESS,

@@ -112,14 +112,15 @@ fn recorded(examiner: &Examiner) -> Kinds {
         _ => FieldType::String,
     };
     let kinds = examiner.kinds().map(|(name, kind)| {
-        let fields = kind.fields().map(|(name, of_field)| (name.to_owned(), of_field.map(typed)));
+        let fields =
+            kind.fields().map(|(name, field_type)| (name.to_owned(), field_type.map(typed)));
         (name.to_owned(), fields.collect())
     });
     kinds.collect()
 }
 
 fn events(kinds: Kinds) -> Vec<Kind> {
-    let field = |(name, of_field): (_, Option<_>)| Some(Field { name, field_type: of_field? });
+    let field = |(name, field_type): (_, Option<_>)| Some(Field { name, field_type: field_type? });
     let kinds = kinds.into_iter();
     kinds
         .map(|(name, fields)| Kind { name, fields: fields.into_iter().filter_map(field).collect() })
@@ -150,14 +151,16 @@ fn differences(recorded: &Kinds, expected: &Kinds) -> Vec<String> {
             all.push(format!("{kind}: not in the schema"));
             continue;
         };
-        for (field, of_field) in fields {
-            match (wanted.get(field), of_field) {
+        for (field, field_type) in fields {
+            match (wanted.get(field), field_type) {
                 (None, Some(_)) => all.push(format!("{kind}.{field}: not in the schema")),
-                (Some(of_wanted), of_field) if of_wanted != of_field => all.push(format!(
-                    "{kind}.{field}: {} in the recording, {} in the schema",
-                    name(*of_field),
-                    name(*of_wanted)
-                )),
+                (Some(expected_type), field_type) if expected_type != field_type => {
+                    all.push(format!(
+                        "{kind}.{field}: {} in the recording, {} in the schema",
+                        name(*field_type),
+                        name(*expected_type)
+                    ));
+                }
                 // The field is as expected, or a note names it.
                 (Some(_), _) | (None, None) => {}
             }
@@ -169,8 +172,8 @@ fn differences(recorded: &Kinds, expected: &Kinds) -> Vec<String> {
     all
 }
 
-fn name(of_field: Option<FieldType>) -> &'static str {
-    match of_field {
+fn name(field_type: Option<FieldType>) -> &'static str {
+    match field_type {
         Some(FieldType::Int) => "int",
         Some(FieldType::Float) => "float",
         Some(FieldType::String) => "string",

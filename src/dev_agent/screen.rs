@@ -29,7 +29,7 @@ struct Shared {
     notes: Notes,
     /// `None` without a terminal.
     status: Option<ProgressBar>,
-    /// Whether writing an output failed for another reason than that its reader closed it.
+    /// Whether a write to an output failed. Does not count an output that its reader has closed.
     failed: AtomicBool,
 }
 
@@ -41,7 +41,7 @@ impl Screen {
         let terminal = folds && Term::stderr().is_term();
         let status = terminal.then(|| {
             // When the terminal echoes ^C, the cursor is one line lower than the progress bar
-            // expects, and one line stays on the screen. The empty line is that line.
+            // expects, and the first line stays on the screen. So the first line is empty.
             let line = ProgressStyle::with_template("\n{spinner:.green} {msg}");
             ProgressBar::new_spinner().with_style(line.expect("the template is valid"))
         });
@@ -100,7 +100,7 @@ impl Screen {
         self.note(Style::new().for_stderr().red().apply_to(line));
     }
 
-    /// Waits until all notes were written, and not much longer than until `deadline`.
+    /// Waits until all notes were written, at most until a short time after `deadline`.
     pub(super) fn finish(&self, deadline: Deadline) {
         self.shared.notes.finish(deadline);
     }
@@ -112,7 +112,8 @@ impl Screen {
 }
 
 impl Shared {
-    /// Records that writing an output failed. Returns false if only its reader closed it.
+    /// Records that a write to an output failed, and returns true. Returns false if the reader of the output
+    /// has closed it.
     fn fail(&self, e: &io::Error) -> bool {
         let fails = e.kind() != io::ErrorKind::BrokenPipe;
         self.failed.fetch_or(fails, Ordering::Relaxed);

@@ -31,16 +31,17 @@ mod unix {
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, ExitCode, Stdio};
 
-    /// Starts `command` in a new session (`setsid`), which has no terminal. Only the process itself
-    /// can create its session, so this program starts itself again, and that process becomes the
-    /// plugin.
+    /// Starts `command` in a new session (`setsid`), which has no terminal. Only a process itself can
+    /// create its session. So this program starts itself again, and the new process creates the session and
+    /// becomes the plugin.
     pub(in super::super) fn spawn(command: &mut Command) -> io::Result<Child> {
         let mut own = Command::new(std::env::current_exe()?);
         own.arg("become-plugin").arg("--").arg(command.get_program()).args(command.get_args());
         own.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         own.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = own.spawn()?;
-        // The pipe is closed when the process becomes the plugin. If that fails, the error comes first.
+        // The pipe is closed when the process becomes the plugin. A process that cannot become the plugin first
+        // writes its error to the pipe.
         let mut failure = String::new();
         process.stderr.take().expect("it is piped").read_to_string(&mut failure)?;
         if failure.is_empty() {
@@ -52,7 +53,7 @@ mod unix {
 
     /// Becomes the plugin. Returns only if that fails.
     pub(in super::super) fn become_plugin(command: &[OsString]) -> ExitCode {
-        let (program, arguments) = command.split_first().expect("clap saw a command");
+        let (program, arguments) = command.split_first().expect("the command is not empty");
         let mut plugin = Command::new(program);
         plugin.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // A copy, because `exec` replaces standard error even if it fails.

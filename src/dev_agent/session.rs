@@ -7,7 +7,7 @@ use console::Style;
 use super::cli::Format;
 use super::listen::Agent;
 use super::show;
-use super::tally::{Counts, of};
+use super::tally::{Counts, counted};
 use crate::deadline::Deadline;
 use crate::error::{Printable, shortened, shortened_to};
 use crate::testing::{Event, Hello, Host, PluginMessage, SeqCheck, SessionEnd, serve};
@@ -70,7 +70,7 @@ impl Host for Session<'_> {
             None => ("for good".into(), Deadline::NEVER),
             Some(time) => (format!("for {time:?}"), Deadline::after(time)),
         };
-        let events = of(self.counts.events, "event");
+        let events = counted(self.counts.events, "event");
         self.note(&format!("the agent stops reading {time}, after {events} (--stall-after)"));
         self.agent.tally.stalled(true);
         let over = self.agent.ending.over.wait_until(until);
@@ -84,7 +84,7 @@ impl Host for Session<'_> {
         self.flush();
     }
 
-    fn took(&mut self, message: PluginMessage, content: &[u8]) {
+    fn on_message(&mut self, message: PluginMessage, content: &[u8]) {
         // `serve` has already rejected numbers that are out of order.
         let missing = self.seqs.next(&message).unwrap_or_default();
         if !missing.is_empty() {
@@ -102,7 +102,7 @@ impl Host for Session<'_> {
         }
     }
 
-    fn refused(&mut self, what: &str, bytes: &[u8]) {
+    fn on_violation(&mut self, what: &str, bytes: &[u8]) {
         self.violated = true;
         self.agent.tally.violation();
         self.warn(&format!("the plugin violated the protocol: {}", Printable(&shortened(what))));
@@ -147,16 +147,16 @@ impl Session<'_> {
         let due = self.agent.cli.faults.kill_after == Some(self.counts.events);
         if let (true, Some(launcher)) = (due, &self.agent.launcher) {
             launcher.kill();
-            let events = of(self.counts.events, "event");
+            let events = counted(self.counts.events, "event");
             self.note(&format!("the agent killed the plugin after {events} (--kill-after)"));
         }
     }
 
-    /// Prints which faults the agent injects only after some events: the plugin may never send so many.
+    /// Prints which faults the agent injects only after some events, because the plugin may send fewer events.
     fn note_awaited(&mut self) {
         for (after, what, flag) in self.agent.cli.faults.awaited() {
             if after > 0 {
-                let after = of(after, "event");
+                let after = counted(after, "event");
                 self.note(&format!("the agent {what} after {after} ({flag})"));
             }
         }
@@ -167,7 +167,7 @@ impl Session<'_> {
         let sent = self.counts.events;
         for (after, _, flag) in self.agent.cli.faults.awaited() {
             if sent < after {
-                let sent = of(sent, "event");
+                let sent = counted(sent, "event");
                 self.warn(&format!("the plugin sent only {sent}: {flag} {after} had no effect"));
             }
         }

@@ -15,7 +15,7 @@ use crate::testing::Event;
 /// Lines of a folded event are indented by this many columns.
 const INDENT: usize = 4;
 
-/// Time, session, kind and payload. If there is a `width`, lines have at most so many columns.
+/// Time, session, kind and payload. If there is a `width`, no line has more columns than that.
 pub(super) fn text(session: u64, event: &Event, bytes: usize, width: Option<usize>) -> String {
     let styles = Styles::new();
     let mut line = Folded::new(width, INDENT);
@@ -119,7 +119,8 @@ pub(super) fn json(value: &(impl Serialize + ?Sized)) -> String {
 
 /// The event's local time, with the date if the date is not today.
 fn time(unix_ns: u64) -> String {
-    let at = Timestamp::from_nanosecond(unix_ns.into()).expect("a u64 ends in 2554");
+    let at = Timestamp::from_nanosecond(unix_ns.into())
+        .expect("a u64 of nanoseconds ends in the year 2554");
     let at = at.to_zoned_datetime(TimeZone::system());
     let format = if at.date() == ZonedDateTime::now().date() { "%T%.3f" } else { "%F %T%.3f" };
     at.strftime(format).to_string()
@@ -131,8 +132,8 @@ mod tests {
     use serde_json::json;
 
     fn event(kind: &str, payload: Value) -> Event {
-        let body = json!({ "seq": 1, "ts_unix_ns": 0, "kind": kind, "payload": payload });
-        serde_json::from_value(body).unwrap()
+        let fields = json!({ "seq": 1, "ts_unix_ns": 0, "kind": kind, "payload": payload });
+        serde_json::from_value(fields).unwrap()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use console::{Term, truncate_str};
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
 
 use super::ending::Ending;
-use super::tally::{Counts, Tally, of, rate};
+use super::tally::{Counts, Tally, counted, rate};
 use crate::deadline::Deadline;
 
 /// How often the line is updated, and over how many updates the rates are averaged.
@@ -26,11 +26,11 @@ pub(super) fn keep(line: &ProgressBar, tally: &Tally, ending: &Ending) {
         let seconds = since.elapsed().as_secs_f64();
         let message = format!(
             "{} · {} ({}/s) · {}/s · {}",
-            of(open, "session"),
-            of(now.events, "event"),
+            counted(open, "session"),
+            counted(now.events, "event"),
             HumanCount(rate(now.events - before.events, seconds)),
             HumanBytes(rate(now.bytes - before.bytes, seconds)),
-            of(now.gaps, "seq gap"),
+            counted(now.gaps, "seq gap"),
         );
         let columns = usize::from(Term::stderr().size().1).saturating_sub(SPINNER);
         line.set_message(truncate_str(&message, columns, "…").into_owned());

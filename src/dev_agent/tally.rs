@@ -31,17 +31,17 @@ pub(super) struct Counts {
 impl Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { events, heartbeats, bytes, gaps, missing } = *self;
-        let (events, heartbeats) = (of(events, "event"), of(heartbeats, "heartbeat"));
+        let (events, heartbeats) = (counted(events, "event"), counted(heartbeats, "heartbeat"));
         write!(f, "{events}, {heartbeats}, {}", HumanBytes(bytes))?;
         if gaps > 0 {
-            write!(f, ", {} ({} missing)", of(gaps, "seq gap"), HumanCount(missing))?;
+            write!(f, ", {} ({} missing)", counted(gaps, "seq gap"), HumanCount(missing))?;
         }
         Ok(())
     }
 }
 
 /// `count` and the noun `thing`, in the plural unless the count is 1.
-pub(super) fn of(count: u64, thing: &str) -> String {
+pub(super) fn counted(count: u64, thing: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {thing}{plural}", HumanCount(count))
 }
@@ -162,9 +162,10 @@ impl Tally {
 
     pub(super) fn summary(&self) -> String {
         let state = self.state.lock();
-        let mut first = format!("summary: {}, {}", of(state.sessions, "session"), state.counts);
+        let mut first =
+            format!("summary: {}, {}", counted(state.sessions, "session"), state.counts);
         if state.violations > 0 {
-            first.extend([", ", &of(state.violations, "violation"), " of the protocol"]);
+            first.extend([", ", &counted(state.violations, "violation"), " of the protocol"]);
         }
         let mut lines = vec![first];
         let ends = state.first.zip(state.last).filter(|(first, last)| last > first);
@@ -212,10 +213,10 @@ mod tests {
         let tally = Tally::default();
         let mut counts = Counts::default();
         for n in 0..KINDS + 5 {
-            let body = serde_json::json!({
+            let fields = serde_json::json!({
                 "type": "event", "seq": 0, "ts_unix_ns": 0, "kind": format!("\u{1b}{n}"), "payload": 0,
             });
-            let message = serde_json::from_value(body).unwrap();
+            let message = serde_json::from_value(fields).unwrap();
             tally.message(&message, 10, u64::from(n == 7) * 3, &mut counts);
         }
         let summary = tally.summary();

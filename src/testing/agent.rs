@@ -47,7 +47,7 @@ use crate::wire::message::PluginMessage;
 /// ```
 pub struct TestAgent {
     path: PathBuf,
-    /// Whether the agent made the path's folder, which it then removes.
+    /// Whether the agent made the path's folder. If so, it removes the folder in `drop`.
     is_temporary: bool,
     shared: Arc<Shared>,
     listening: Option<thread::JoinHandle<()>>,
@@ -313,11 +313,11 @@ impl Host for Session<'_> {
 
     fn before_reading(&mut self) {}
 
-    fn took(&mut self, message: PluginMessage, _content: &[u8]) {
+    fn on_message(&mut self, message: PluginMessage, _content: &[u8]) {
         self.record(|session| session.keep(message));
     }
 
-    fn refused(&mut self, _what: &str, _bytes: &[u8]) {}
+    fn on_violation(&mut self, _what: &str, _bytes: &[u8]) {}
 }
 
 fn listen(listener: &mut Listener, shared: &Shared) {

@@ -82,8 +82,8 @@ pub(crate) fn wait<T>(changed: &Condvar, state: &mut MutexGuard<'_, T>, deadline
     }
 }
 
-/// Sends Ctrl+C to the console. For this crate's own tests: on Windows they can send a process no other
-/// signal.
+/// Sends Ctrl+C to the console. For this crate's own tests: on Windows they have no other signal for a
+/// process.
 #[cfg(windows)]
 #[doc(hidden)]
 pub fn press_ctrl_c() -> std::io::Result<()> {

@@ -108,7 +108,8 @@ impl RecordedSession {
         self.received.iter().filter(is_heartbeat).map(|r| r.at)
     }
 
-    /// Returns how many sequence numbers are missing. Each is of an event that the plugin lost or refused.
+    /// Returns how many sequence numbers are missing. Each missing number belongs to an event that
+    /// the plugin lost or refused.
     ///
     /// The number in a heartbeat counts as seen, whether or not the next event carries it again.
     pub fn missing_seqs(&self) -> u64 {

@@ -6,9 +6,9 @@ use crate::wire::message::PluginMessage;
 
 /// Finds the sequence numbers that a session's messages skip.
 ///
-/// A heartbeat carries the number of the next event, or it uses a number of its own.
-/// Both are accepted: the number in a heartbeat counts as seen, and the next event or heartbeat may
-/// carry it again. An event's number must be higher than the numbers of all events before it.
+/// A heartbeat carries the number of the next event, or it uses a number of its own. Both are accepted: the
+/// number in a heartbeat counts as seen, and the next event or heartbeat may carry it again. An event's number
+/// must be higher than the numbers of all events before it.
 #[derive(Debug, Default)]
 pub(crate) struct SeqCheck {
     last: Option<Last>,
@@ -22,7 +22,7 @@ struct Last {
     is_of_event: bool,
 }
 
-/// A sequence number that repeats an earlier number or is lower than one.
+/// A sequence number that is lower than an earlier number, or repeats the number of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfOrder {
     pub(crate) seq: u64,

@@ -19,17 +19,17 @@ pub(crate) trait Host {
     fn must_close(&self) -> bool;
     /// Waits until `until`, or until the session must be closed.
     fn pause(&self, until: Deadline);
-    /// Returns when a session that stopped reading may continue, or when it must be closed.
+    /// Called when the session stops reading. Returns when it may continue, or when it must be closed.
     fn stall(&mut self);
     /// Called before each read. The read may block.
     fn before_reading(&mut self);
     /// Called for each valid message, with its content.
-    fn took(&mut self, message: PluginMessage, content: &[u8]);
+    fn on_message(&mut self, message: PluginMessage, content: &[u8]);
     /// Called for a violation of the protocol, with the invalid bytes. The session ends.
-    fn refused(&mut self, what: &str, bytes: &[u8]);
+    fn on_violation(&mut self, what: &str, bytes: &[u8]);
 }
 
-/// Accepts connections until `stopped` returns true, including connections that are pending then.
+/// Accepts connections until `stopped` returns true. Also accepts the connections that are pending then.
 pub(crate) fn accept_all(
     listener: &mut Listener,
     stopped: impl Fn() -> bool,
@@ -71,7 +71,7 @@ struct Serving<'a, H> {
     progress: Progress,
 }
 
-/// The part of what the plugin has sent that decides which messages are valid next.
+/// The messages so far, as far as they decide which message is valid next.
 #[derive(Default)]
 struct Progress {
     hello: bool,
@@ -168,14 +168,14 @@ impl<H: Host> Serving<'_, H> {
             Ok(Some(content)) => content,
             Err(bad) => {
                 let what = bad.to_string();
-                self.host.refused(&what, self.frames.rest());
+                self.host.on_violation(&what, self.frames.rest());
                 return Err(SessionEnd::Violation(what));
             }
         };
         let taken = match from_content(content) {
             Err(e) => {
                 let what = format!("a frame whose content is not a message ({e})");
-                self.host.refused(&what, content);
+                self.host.on_violation(&what, content);
                 let shown = String::from_utf8_lossy(content);
                 return Err(SessionEnd::Violation(format!("{what}: {shown:?}")));
             }
@@ -187,11 +187,11 @@ impl<H: Host> Serving<'_, H> {
         };
         match taken {
             Ok(message) => {
-                self.host.took(message, content);
+                self.host.on_message(message, content);
                 Ok(true)
             }
             Err(what) => {
-                self.host.refused(&what, content);
+                self.host.on_violation(&what, content);
                 Err(SessionEnd::Violation(what))
             }
         }
@@ -215,7 +215,7 @@ impl<H: Host> Serving<'_, H> {
             Ok(Read::Closed) | Err(_) => {
                 let rest = self.frames.rest();
                 if !rest.is_empty() {
-                    self.host.refused("the connection ended in the middle of a frame", rest);
+                    self.host.on_violation("the connection ended in the middle of a frame", rest);
                 }
                 Err(SessionEnd::Disconnected { mid_frame: !rest.is_empty() })
             }

@@ -1,4 +1,4 @@
-//! The agent of one run: its pipe and its sessions, with what each of them received.
+//! The agent of one run: its pipe, its sessions, and what it received in each session.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -138,8 +138,8 @@ impl Agent {
         }
     }
 
-    pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.shared.state.lock())
+    pub(super) fn with_state<T>(&self, f: impl FnOnce(&State) -> T) -> T {
+        f(&self.shared.state.lock())
     }
 
     /// Returns whether `wanted` holds. If it does not at first, waits once for a change, at most for
@@ -221,7 +221,7 @@ impl Host for Serving<'_> {
 
     fn before_reading(&mut self) {}
 
-    fn took(&mut self, message: PluginMessage, _content: &[u8]) {
+    fn on_message(&mut self, message: PluginMessage, _content: &[u8]) {
         if let PluginMessage::Event(event) = &message {
             self.shared.examiner.lock().event(event);
         }
@@ -241,7 +241,7 @@ impl Host for Serving<'_> {
         });
     }
 
-    fn refused(&mut self, what: &str, _bytes: &[u8]) {
+    fn on_violation(&mut self, what: &str, _bytes: &[u8]) {
         self.record(|session| session.violation = Some(shortened(what)));
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use super::super::tally::of;
+use super::super::tally::counted;
 use super::agent::State;
 use super::trial::{Awaited, Result, SLICE, Trial, failed};
 use crate::deadline::Deadline;
@@ -78,7 +78,7 @@ impl Trial<'_> {
         let status = self.ends()?;
         let took = self.since.elapsed();
         self.read_to_the_end()?;
-        let end = self.agent.look(|state| state.sessions.last().and_then(|s| s.end.clone()));
+        let end = self.agent.with_state(|state| state.sessions.last().and_then(|s| s.end.clone()));
         if end != Some(crate::testing::SessionEnd::Goodbye) {
             return failed(
                 self.with_last_output(format!(
@@ -123,7 +123,7 @@ impl Trial<'_> {
             ),
             Some(status) => Ok(format!("{status} after {:.1?}", self.since.elapsed())),
             None => {
-                let more = self.agent.look(|state| state.sessions.len().saturating_sub(1));
+                let more = self.agent.with_state(|state| state.sessions.len().saturating_sub(1));
                 let again = if more > 0 {
                     format!(", and connected again, {more} times")
                 } else {
@@ -139,8 +139,8 @@ impl Trial<'_> {
         }
     }
 
-    /// The failure of a plugin whose session or process ended too early. The session ends first, so
-    /// this waits for the process, which may still print a message.
+    /// The failure of a plugin whose session or process ended too early. After the end of the session the
+    /// process may still print a message, so this waits for the end of the process.
     pub(super) fn ended_early<T>(&mut self, during: &str, remedy: &str) -> Result<T> {
         let seen = match self.wait_end(BY_ITSELF)? {
             Some(status) => format!("the plugin ended{during}, {status}"),
@@ -163,14 +163,14 @@ impl Trial<'_> {
 
     /// The counters of the last session.
     fn counts(&self) -> String {
-        self.agent.look(|state| {
+        self.agent.with_state(|state| {
             let Some(session) = state.sessions.last() else { return "no session".into() };
-            let mut counts = vec![of(session.events, "event")];
+            let mut counts = vec![counted(session.events, "event")];
             if session.heartbeats > 0 {
-                counts.push(of(session.heartbeats, "heartbeat"));
+                counts.push(counted(session.heartbeats, "heartbeat"));
             }
             if session.missing > 0 {
-                counts.push(of(session.missing, "missing sequence number"));
+                counts.push(counted(session.missing, "missing sequence number"));
             }
             counts.join(", ")
         })
@@ -188,7 +188,7 @@ impl Trial<'_> {
                 );
             }
         }
-        self.look_for_violations()
+        self.check_violations()
     }
 
     /// Waits until the process has ended, at most for `limit`.

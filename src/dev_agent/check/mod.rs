@@ -118,9 +118,9 @@ fn check(arguments: &Arguments) -> trial::Result<bool> {
     };
     for scenario in SCENARIOS.iter().filter(wanted) {
         let began = Instant::now();
-        let played = Trial::start(&settings, (scenario.script)())
-            .and_then(|mut trial| (scenario.play)(&mut trial));
-        let result = match played {
+        let outcome = Trial::start(&settings, (scenario.script)())
+            .and_then(|mut trial| (scenario.run)(&mut trial));
+        let result = match outcome {
             Ok(seen) => Ok(seen),
             Err(Stop::Failed { seen, remedy }) => Err((seen, remedy)),
             Err(stop) => return Err(stop),

@@ -32,7 +32,7 @@ pub(super) struct Plugin {
 
 impl Plugin {
     pub(super) fn start(command: &[OsString], id: &str, pipe: &Path) -> Result<Self, String> {
-        let (program, arguments) = command.split_first().expect("clap saw a command");
+        let (program, arguments) = command.split_first().expect("the command is not empty");
         let mut command = Command::new(program);
         command.args(arguments).env("WEDR_PLUGIN_ID", id).env("WEDR_PIPE_PATH", pipe);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

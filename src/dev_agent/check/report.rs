@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::scenarios::Scenario;
 use crate::dev_agent::examiner::Note;
 
-/// How a check reports.
+/// The format of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {
     #[default]

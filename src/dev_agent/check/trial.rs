@@ -58,7 +58,7 @@ pub(super) enum Awaited {
 pub(super) struct Trial<'a> {
     pub(super) settings: &'a Settings,
     id: String,
-    // Dropped before the agent, so that a killed plugin does not see the end of its agent.
+    // Dropped before the agent, so that the plugin is killed before its agent ends.
     pub(super) plugin: Plugin,
     pub(super) agent: Agent,
     /// When the plugin was started, or asked to end, or its session was ended.
@@ -104,7 +104,7 @@ impl<'a> Trial<'a> {
                 );
             }
         }
-        let hello = self.agent.look(|state| state.first().and_then(|s| s.hello.clone()));
+        let hello = self.agent.with_state(|state| state.first().and_then(|s| s.hello.clone()));
         let hello = hello.expect("there was a hello");
         if hello.plugin_id != self.id {
             return failed(
@@ -160,11 +160,11 @@ impl<'a> Trial<'a> {
         let silent =
             |state: &State| state.first().is_some_and(|s| s.silence() > longest || s.end.is_some());
         match self.wait(span, silent)? {
-            Awaited::TooLong => Ok(self.agent.look(|state| {
+            Awaited::TooLong => Ok(self.agent.with_state(|state| {
                 let session = state.first().expect("there was a hello");
                 format!("at most {:.1?} without a frame", session.silence())
             })),
-            Awaited::Yes if !self.agent.look(State::has_ended) => failed(
+            Awaited::Yes if !self.agent.with_state(State::has_ended) => failed(
                 format!("no frame for more than {longest:?}"),
                 "send a heartbeat every heartbeat_sec seconds of hello_ack (here 1) from a separate \
                  thread or timer; the agent may close a session without frames",
@@ -179,8 +179,8 @@ impl<'a> Trial<'a> {
         self.agent.resume();
     }
 
-    pub(super) fn look_for_violations(&self) -> Result<()> {
-        match self.agent.look(|state| state.violation().map(str::to_owned)) {
+    pub(super) fn check_violations(&self) -> Result<()> {
+        match self.agent.with_state(|state| state.violation().map(str::to_owned)) {
             None => Ok(()),
             Some(what) => failed(
                 format!("the plugin violated the protocol: {}", Printable(&what)),
@@ -199,7 +199,7 @@ impl<'a> Trial<'a> {
         let mut ended = None;
         loop {
             let reached = self.agent.wait(SLICE, &wanted);
-            self.look_for_violations()?;
+            self.check_violations()?;
             if reached {
                 return Ok(Awaited::Yes);
             }
@@ -208,7 +208,7 @@ impl<'a> Trial<'a> {
                     let status = self.status()?;
                     ended = status.map(|status| (status, Deadline::after(READ_LIMIT)));
                 }
-                // The agent may still have to read what the plugin sent.
+                // The agent may not have read everything that the plugin sent.
                 Some((status, last)) if last.has_passed() => return Ok(Awaited::Ended(status)),
                 Some(_) => {}
             }
