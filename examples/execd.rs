@@ -25,11 +25,11 @@
 //!
 //! At a shutdown, the program gets SIGTERM (on Windows Ctrl+Break) and the end of its input. After 2 s `execd`
 //! kills it. On Unix SIGTERM and the kill go to the program's process group, and `execd` kills the rest of
-//! the group when the program has ended. A daemon that leaves the group is not ended: run the program in the foreground.
-//! `execd` discards what the program prints after the shutdown. The program shares the standard error of
-//! `execd`.
+//! the group when the program has ended. `execd` does not end a daemon that leaves the group: run the program in
+//! the foreground. `execd` discards what the program prints after the shutdown. The program shares the standard
+//! error of `execd`.
 //!
-//! If `execd` itself is killed, as the agent does it, no code of `execd` runs. The program sees the end of its
+//! If the agent kills `execd` itself, no code of `execd` runs. The program sees the end of its
 //! input, and its next write fails: on Unix with SIGPIPE, on Windows with an error. A program that neither reads
 //! its input nor writes keeps running. To end it too:
 //!

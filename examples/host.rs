@@ -8,8 +8,8 @@
 //! Settings: none. The agent may start after the program, and may be restarted.
 //!
 //! If a session loses its agent, the events that it has accepted but not delivered are lost. `SessionReport`
-//! counts them. Between two sessions no event is queued. In this example the source does not run then. A source
-//! that continues must count the events that it drops.
+//! counts them. Between two sessions no event is queued, and the source of this example does not run. A source
+//! that continues to run must count the events that it drops.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ impl Stop {
         state.session = Some(session);
     }
 
-    /// Waits for `pause`. Returns true, at once, if the shutdown was requested.
+    /// Waits for `pause`. If the shutdown is requested, returns true at once.
     fn requested_within(&self, pause: Duration) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_timeout_while(state, pause, |state| !state.requested);

@@ -66,7 +66,7 @@ fn read(file: &Path) -> Result<BTreeSet<String>> {
         Error::plugin(format!("cannot read {file}: {e}; it must exist and be readable"))
     })?;
     let text = String::from_utf8_lossy(&text);
-    // A last line without a newline is still being written.
+    // A last line without a newline may be incomplete.
     let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     Ok(whole.map(|line| line.trim_end().to_owned()).collect())
 }

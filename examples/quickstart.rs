@@ -1,5 +1,5 @@
-//! The plugin of the README against a test agent in the same process, and what this agent receives. No other
-//! agent is needed.
+//! Runs a small plugin with a test agent in the same process, and prints what this agent receives. No other agent
+//! is needed.
 //!
 //! `cargo run -p quickstart`
 //!

@@ -46,7 +46,7 @@ mod service {
     const NAME: &str = "acme-tick";
     /// `ERROR_FAILED_SERVICE_CONTROLLER_CONNECT`: the service manager did not start this process.
     const STARTED_BY_HAND: i32 = 1063;
-    /// Longer than connecting with the handshake may take, and longer than the drain may take.
+    /// Longer than `connect_timeout` and `handshake_timeout` together, and longer than `drain_timeout`.
     const WAIT_HINT: Duration = Duration::from_secs(20);
 
     define_windows_service!(service_main, run_as_service);
@@ -69,7 +69,8 @@ mod service {
         let to_report = Arc::clone(&status);
         let registered = register(NAME, move |control| match control {
             Control::Stop | Control::Preshutdown | Control::Shutdown => {
-                // First, so that no further control arrives: then this closure can be freed.
+                // `windows_service` frees this closure after a stop control. So first report that the service
+                // accepts no further control.
                 if let Some(&status) = to_report.get() {
                     report(status, State::StopPending, 0);
                 }

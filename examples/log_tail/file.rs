@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Identifies a file, whatever its name is.
 ///
-/// Unix gives the inode number of a removed file to a new file. The time of creation distinguishes the two
-/// where the file system records it, as ext4, xfs, btrfs and tmpfs do.
+/// On Unix a new file may get the inode number of a removed file. The time of creation distinguishes the two,
+/// if the file system records it: ext4, xfs, btrfs and tmpfs do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Id {
@@ -174,7 +174,7 @@ impl Head {
         Ok(head)
     }
 
-    /// Adds the bytes of the file at `offset`, without those that it already contains.
+    /// Adds the bytes of the file at `offset`, except bytes that the fingerprint already contains.
     pub(crate) fn extend(&mut self, offset: u64, bytes: &[u8]) {
         let Some(known) = (self.length as u64).checked_sub(offset) else { return };
         let new = bytes.get(known as usize..).unwrap_or_default();
@@ -189,8 +189,8 @@ impl Head {
         Ok(Self::of(file, self.length as u64)? == *self)
     }
 
-    /// Whether a file that was read up to `position`, or into the line at `position`, can have this
-    /// fingerprint.
+    /// Whether this fingerprint is possible for a file whose position is `position`. The program may have read
+    /// more than that: a part of the line that begins there.
     pub(crate) fn fits(&self, position: u64) -> bool {
         (position.min(Self::LONGEST as u64)..=Self::LONGEST as u64).contains(&(self.length as u64))
     }

@@ -35,7 +35,7 @@ pub(crate) struct Followed {
 #[derive(Clone, Copy)]
 enum Start {
     Done,
-    /// `position` is the end: go back to the start of a line without a newline.
+    /// `position` is the end of the file. If the last line has no newline, go back to its start.
     LastLine,
     /// `position` and `head` are from the position file: check whether they fit.
     Resumed,
@@ -101,7 +101,7 @@ impl Followed {
         self.length > 0
     }
 
-    /// Whether the file is longer than what was read, by the folder's list.
+    /// Whether the file is longer than what was read, according to the folder's list.
     pub(crate) fn has_grown(&self) -> bool {
         self.found.as_ref().is_some_and(|found| found.status.length > self.position)
     }

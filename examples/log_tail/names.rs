@@ -29,12 +29,12 @@ impl Found {
 }
 
 impl Names {
-    /// Returns `None` for an absolute path that cannot be a file's.
+    /// Returns `None` for an absolute path that cannot be the path of a file.
     pub(crate) fn new(path: PathBuf) -> Option<Self> {
         Some(Self { folder: path.parent()?.to_owned(), name: path.file_name()?.to_owned(), path })
     }
 
-    /// Whether `name` is the log's name, or this name followed by `.` or `-` and more.
+    /// Whether `name` is the log's name, or the log's name followed by `.` or `-` and a suffix.
     pub(crate) fn contain(&self, name: &OsStr) -> bool {
         name == self.name || self.suffix(name).is_some()
     }
@@ -55,7 +55,8 @@ impl Names {
         }
     }
 
-    /// Sorts the oldest first: by number, the highest first; names with dates by the last write.
+    /// Sorts the oldest file first. A higher number is older. Files without a number follow, sorted by their
+    /// last write.
     pub(crate) fn sort_by_age(&self, rotated: &mut [Found]) {
         rotated.sort_by_cached_key(|found| {
             let suffix = self.suffix(&found.name).and_then(|s| std::str::from_utf8(s).ok());

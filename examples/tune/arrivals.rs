@@ -108,7 +108,7 @@ impl Arrivals {
                 queued += next.bytes;
                 end += 1;
             }
-            // Of several such moments take the last: the moment of a burst, not one shortly before.
+            // If several moments need the same number of events, take the last: the moment of a burst.
             if end - first >= need.events {
                 (need.first, need.events) = (first, end - first);
             }
@@ -119,8 +119,8 @@ impl Arrivals {
         need
     }
 
-    /// The events from `before` ahead of the event `first` until `after` behind it, and the new index of
-    /// `first`.
+    /// The events around the event `first`, from the time `before` earlier to the time `after` later, and the
+    /// new index of `first`.
     pub(crate) fn around(&self, first: usize, before: Duration, after: Duration) -> (Self, usize) {
         let at = self.0[first].at;
         let begin = self.0.partition_point(|arrival| arrival.at + before < at);

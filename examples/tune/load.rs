@@ -21,7 +21,7 @@ pub(crate) struct Load {
 /// A time in which the agent does not read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stall {
-    /// How many events the agent reads before.
+    /// How many events the agent reads before the stall.
     pub(crate) after: usize,
     pub(crate) time: Duration,
 }
@@ -67,7 +67,8 @@ impl Load {
                 emits = thread::scope(|scope| -> Result<_> {
                     if let Some(stall) = self.stall {
                         scope.spawn(move || {
-                            // If the agent reads too slowly to reach this number, it stalls at the end of the load.
+                            // If the agent reads too slowly to reach this number, it stalls at the end of
+                            // the load.
                             let _ = agent.wait_for_events(stall.after, self.lasting());
                             thread::sleep(stall.time);
                             agent.resume();

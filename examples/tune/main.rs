@@ -150,7 +150,7 @@ impl Arguments {
     }
 }
 
-/// The memory of so many events of the largest size, in addition to the queue's slots.
+/// The memory that `events` events of the largest size need, in addition to the queue's slots.
 fn queued_bytes(arrivals: &Arrivals, events: usize) -> usize {
     let largest = arrivals.largest();
     if largest <= INLINE { 0 } else { events.saturating_mul(largest + INLINE) }
