@@ -29,7 +29,7 @@ impl Agent {
         let mut ready = String::new();
         BufReader::new(child.stdout.take().expect("a pipe"))
             .read_line(&mut ready)
-            .expect("the agent says when it listens");
+            .expect("the agent reports that it listens");
         Self { child, path, _folder: folder }
     }
 

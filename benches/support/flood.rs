@@ -1,4 +1,4 @@
-//! As many events as possible: the same loop for every design.
+//! Emits as many events as possible, with the same loop for every design.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -68,7 +68,7 @@ impl Flood {
     }
 }
 
-/// Emits for `span` from that many threads.
+/// Emits for `span` from `producers` threads.
 pub fn flood_for<T: Serialize>(
     design: Design,
     agent: &Agent,
@@ -115,7 +115,7 @@ pub fn emit<T: Serialize>(sink: &EventSink, payload: &T) {
     sink.event(KIND).emit(payload).expect("the session is open");
 }
 
-/// A session of this crate, and its counters. The agent has read everything when it returns.
+/// Runs a session of this crate. Returns its counters when the agent has read everything.
 pub fn session(agent: &Agent, runner: Runner, body: impl FnOnce(&EventSink)) -> Stats {
     let (report, stats) = std::sync::mpsc::channel();
     runner
@@ -134,7 +134,7 @@ pub fn session(agent: &Agent, runner: Runner, body: impl FnOnce(&EventSink)) -> 
     stats.recv().expect("the report")
 }
 
-/// Calls `emit` that often from so many threads.
+/// Calls `emit` from `producers` threads, `events` times in total. Returns `events`.
 pub fn spread(producers: u32, events: u64, emit: &(dyn Fn(u32) + Sync)) -> u64 {
     thread::scope(|scope| {
         for producer in 0..u64::from(producers) {
@@ -146,7 +146,7 @@ pub fn spread(producers: u32, events: u64, emit: &(dyn Fn(u32) + Sync)) -> u64 {
     events
 }
 
-/// Calls `emit` from so many threads for `span`; returns how often.
+/// Calls `emit` from `producers` threads for `span`. Returns the number of calls.
 pub fn for_span(producers: u32, span: Duration, emit: &(dyn Fn(u32) + Sync)) -> u64 {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {

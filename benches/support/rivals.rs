@@ -44,10 +44,10 @@ pub fn serialise<T: Serialize + ?Sized, R>(payload: &T, then: impl FnOnce(&[u8])
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
         let now = UNIX_EPOCH.elapsed().expect("after 1970").as_nanos() as u64;
-        write!(scratch, r#""ts_unix_ns":{now},"kind":"#).expect("a Vec takes all");
-        serde_json::to_writer(&mut *scratch, KIND).expect("a Vec takes all");
+        write!(scratch, r#""ts_unix_ns":{now},"kind":"#).expect("writing to a Vec succeeds");
+        serde_json::to_writer(&mut *scratch, KIND).expect("writing to a Vec succeeds");
         scratch.extend_from_slice(br#","payload":"#);
-        serde_json::to_writer(&mut *scratch, payload).expect("a Vec takes all");
+        serde_json::to_writer(&mut *scratch, payload).expect("writing to a Vec succeeds");
         scratch.push(b'}');
         then(scratch)
     })
@@ -64,13 +64,13 @@ pub fn serialise_alone<T: Serialize + ?Sized>(payload: &T) {
 fn frame(out: &mut Vec<u8>, seq: u64, tail: &[u8]) {
     out.clear();
     out.extend_from_slice(&[0; 4]);
-    write!(out, r#"{{"type":"event","seq":{seq},"#).expect("a Vec takes all");
+    write!(out, r#"{{"type":"event","seq":{seq},"#).expect("writing to a Vec succeeds");
     out.extend_from_slice(tail);
     let length = (out.len() - 4) as u32;
     out[..4].copy_from_slice(&length.to_le_bytes());
 }
 
-/// Serialise, lock, `write_all`, flush.
+/// The mutex design: `emit` serialises, locks, calls `write_all` and flushes.
 pub struct MutexSink(Mutex<Locked>);
 
 struct Locked {
@@ -100,7 +100,7 @@ impl MutexSink {
     }
 }
 
-/// `tracing-appender`, with a queue as long as ours.
+/// `tracing-appender`, with a queue as long as the SDK's.
 pub struct AppenderSink {
     writer: NonBlocking,
     guard: WorkerGuard,
@@ -148,7 +148,7 @@ impl AppenderSink {
 
     pub fn finish(self) {
         drop(self.writer);
-        // Dropping it waits for the worker, for at most a second.
+        // Dropping the guard waits for the worker, for at most a second.
         drop(self.guard);
         finish(&self.stream);
     }

@@ -8,11 +8,11 @@ use crate::support::agent::Agent;
 use crate::support::flood::{Design, Flood, flood_for};
 use crate::table::{at_least, figure, median, thousands};
 
-/// How much of each design's floods a table shows.
+/// The designs in a table.
 pub(crate) const DESIGNS: [Design; 4] =
     [Design::Sdk, Design::Mutex, Design::Appender, Design::Serialise];
 
-/// The floods of each design, one a round.
+/// The floods of each design, one per round.
 pub(crate) struct Floods(Vec<(Design, Vec<Flood>)>);
 
 impl Floods {

@@ -1,4 +1,4 @@
-//! The least that an event costs: each of its parts alone.
+//! Lower limits for the cost of an event: each part of the work alone.
 
 use std::hint::black_box;
 use std::io::Write;

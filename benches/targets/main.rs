@@ -1,13 +1,13 @@
 //! Every figure that has a target, next to that target: `cargo bench --bench targets`.
 //!
-//! Ratios come from rounds in which the designs take turns; each is the median over the rounds. All
-//! parts together take a quarter of an hour, and need a machine with nothing else to do. One part, or
-//! a few rows of it: `cargo bench --bench targets -- sizes --size 600 --producers 8 --rounds 3`;
-//! `-- --help` lists parts and options. Unix only.
+//! Each ratio is the median over several rounds, and in each round the designs take turns. All parts together take
+//! a quarter of an hour, and need an idle machine. To measure one part, or a few rows of it:
+//! `cargo bench --bench targets -- sizes --size 600 --producers 8 --rounds 3`. `-- --help` lists parts and options.
+//! Unix only.
 //!
-//! On another machine: `cargo bench --bench targets --no-run` prints the path of the binary.
-//! `strip -o targets PATH`, copy `targets`, run `./targets scale`. The binary needs no other file; it
-//! starts itself as the agent. The C library there must not be older.
+//! To measure on another machine: `cargo bench --bench targets --no-run` prints the path of the binary. Run
+//! `strip -o targets PATH`, copy `targets`, and run `./targets scale` there. The binary needs no other file: it
+//! starts itself as the agent. The C library of that machine must not be older.
 
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
 

@@ -10,7 +10,7 @@ use crate::support::flood::Design;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// The least that one event costs
+    /// The cost of each part of an event alone
     Limits,
     /// Events delivered per second, 220 bytes
     Floods,
@@ -24,37 +24,37 @@ pub(crate) enum Part {
     Stalled,
     /// The cost of an emit that finds the queue full
     Refused,
-    /// The second after the agent stopped
+    /// Rate and cost after the agent stopped for a second
     Recover,
-    /// Memory at 100 000 events/s for ten minutes; only if asked for
+    /// Memory at 100 000 events/s for ten minutes; runs only if named
     Soak,
 }
 
-/// Measures what has a target in SPEC 5.
+/// Measures every figure that has a target.
 #[derive(Debug, Parser)]
 #[command(after_help = "Without a part, all parts but `soak` run.")]
 pub(crate) struct Options {
     /// What to measure
     pub(crate) parts: Vec<Part>,
-    /// Bytes of a payload: of `sizes`, `refused`, `recover`
+    /// Bytes of a payload (for `sizes`, `refused`, `recover`)
     #[arg(long, value_delimiter = ',', value_name = "BYTES")]
     pub(crate) size: Vec<usize>,
-    /// Threads that emit: of `sizes`, `scale`, `refused`, `recover`
+    /// Threads that emit (for `sizes`, `scale`, `refused`, `recover`)
     #[arg(long, value_delimiter = ',', value_name = "THREADS", alias = "threads")]
     pub(crate) producers: Vec<u32>,
-    /// How long one run takes: of `sizes`, `scale`, `refused`
+    /// How long one run takes (for `sizes`, `scale`, `refused`)
     #[arg(long)]
     seconds: Option<f64>,
-    /// Runs of each design in a row of `sizes`, `scale`, `refused`, `recover`
+    /// Runs of each design per row (for `sizes`, `scale`, `refused`, `recover`)
     #[arg(long)]
     rounds: Option<usize>,
-    /// Events per second of all threads together: of `recover`
+    /// Events per second of all threads together (for `recover`)
     #[arg(long)]
     pub(crate) rate: Option<u32>,
-    /// The designs to compare: of `sizes`, `scale`, `recover`
+    /// The designs to compare (for `sizes`, `scale`, `recover`)
     #[arg(long, value_delimiter = ',')]
     design: Vec<DesignName>,
-    /// Draws the results: of one of `sizes`, `scale`, `refused`
+    /// Draw the results as a chart into this file (for one of `sizes`, `scale`, `refused`)
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Added by `cargo bench`
@@ -102,9 +102,9 @@ impl Options {
         self.rounds.unwrap_or(default).max(1)
     }
 
-    /// The designs that were asked for, of those in `all`.
+    /// The designs in `all` that the user wants.
     pub(crate) fn designs(&self, all: &[Design]) -> Vec<Design> {
-        let asked = |design: &Design| {
+        let wanted = |design: &Design| {
             let name = match design {
                 Design::Sdk => DesignName::Sdk,
                 Design::Mutex => DesignName::Mutex,
@@ -113,11 +113,11 @@ impl Options {
             };
             self.design.is_empty() || self.design.contains(&name)
         };
-        all.iter().copied().filter(asked).collect()
+        all.iter().copied().filter(wanted).collect()
     }
 }
 
 pub(crate) fn draw_chart(path: &Path, chart: &Chart<'_>) {
     draw(path, (800, 420), std::slice::from_ref(chart)).expect("the chart is drawn");
-    println!("\ndrawn as {}", path.display());
+    println!("\nchart: {}", path.display());
 }

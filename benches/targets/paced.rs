@@ -153,7 +153,7 @@ pub(crate) fn sdk(agent: &Agent, runner: Runner, rate: u32, threads: u32, span: 
         .install_signal_handler(false)
         .drain_timeout(Duration::MAX)
         .run_with(Metadata::new("bench", "1", "bench"), |sink, _| {
-            let emit = |n| sink.event(KIND).emit(&typed(n)).expect("the session stands");
+            let emit = |n| sink.event(KIND).emit(&typed(n)).expect("the session is open");
             run = Some(paced(rate, threads, span, emit));
             Ok(())
         })

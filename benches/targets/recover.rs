@@ -1,4 +1,4 @@
-//! Rate and cost in the second after the agent was stopped for a second, compared with those before.
+//! The agent stops for a second. Rate and cost from one second after it continues, compared with those before.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -197,7 +197,7 @@ impl Load<'_> {
         outcome.expect("the body ran")
     }
 
-    /// The rivals do not count what they delivered; what they accepted is nearly the same.
+    /// The rivals do not count delivered events. The number of accepted events is nearly the same.
     fn rival(&self, emit: impl Fn(u32) + Sync) -> Outcome {
         let accepted = AtomicU64::new(0);
         let call = |n| {
@@ -207,7 +207,7 @@ impl Load<'_> {
         self.run(&call, None, &|| accepted.load(Relaxed), &Tries::default())
     }
 
-    /// Makes the calls at the rate, and those of `probe` a thousand times a second.
+    /// Makes calls of `call` at the load's rate, and of `probe` a thousand times a second.
     fn run(
         &self,
         call: &(dyn Fn(u32) + Sync),
@@ -251,8 +251,8 @@ impl Load<'_> {
     }
 }
 
-/// Calls `call` once per interval. After a call that blocked, the calls that became due follow one
-/// after another, as in a source whose events were waiting.
+/// Calls `call` once per interval. After a call that blocked, the calls that became due follow one after
+/// another, as in a source that has stored its events.
 fn steadily(first: Instant, interval: Duration, over: &AtomicBool, call: &(dyn Fn(u32) + Sync)) {
     for n in 0.. {
         sleep_until(first + interval * n);

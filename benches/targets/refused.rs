@@ -1,4 +1,4 @@
-//! What an `emit` costs that is refused because the queue is full, while the agent stalls.
+//! The cost of an `emit` that is refused because the queue is full while the agent stalls.
 
 use std::time::{Duration, Instant};
 
@@ -114,7 +114,7 @@ impl Costs {
         });
         let sink = AppenderSink::lossy(agent.path(), bytes);
         let stopped = agent.stop();
-        // The queue is full when a hundred events found no room several times in a row.
+        // The queue is full if it drops a hundred of a hundred events, several times in a row.
         let mut full = 0;
         while full < 5 {
             let dropped = sink.dropped();
@@ -141,7 +141,7 @@ impl Costs {
     }
 }
 
-/// Emits until no event has found room for some time. The writer's last `write` blocks by then.
+/// Emits until the queue has been full for some time. By then the writer's last `write` blocks.
 fn fill(sink: &EventSink, filler: &Filler) {
     const QUIET: Duration = Duration::from_millis(50);
     let mut last_room = Instant::now();

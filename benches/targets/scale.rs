@@ -1,4 +1,4 @@
-//! Floods from more and more producers, and steady rates of more and more threads.
+//! Floods by number of producers, and steady rates by number of threads.
 
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn doubling(last: u32) -> Vec<u32> {
     all
 }
 
-/// The target and the bound of the rate as multiples of the mutex design's. SPEC 5 has rows for 2
+/// The target and the bound of the rate, as multiples of the rate of the mutex design. There are targets for 2
 /// cores and for 16.
 fn target(cores: u32, producers: u32) -> (f64, f64) {
     match (cores, producers) {

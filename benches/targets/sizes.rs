@@ -11,8 +11,8 @@ use crate::table::{at_least, at_most, figure, head, row};
 const SIZES: [usize; 5] = [150, 600, 2000, 8000, 100_000];
 const PRODUCERS: [u32; 4] = [1, 2, 8, 64];
 
-/// The target and the bound of the rate as multiples of the mutex design's. Short events have
-/// theirs in `scale`, by number of cores.
+/// The target and the bound of the rate, as multiples of the rate of the mutex design. For short events, `scale`
+/// has targets by number of cores.
 fn target(bytes: usize) -> (f64, f64) {
     match bytes {
         ..300 => (7.0, 5.0),

@@ -1,4 +1,4 @@
-//! Whether memory stays flat: ten minutes at 100 000 events/s.
+//! Whether memory stays constant: ten minutes at 100 000 events/s.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ pub(crate) fn measure(agent: &Agent) {
             for n in 0.. {
                 let due = INTERVAL * n;
                 sleep_until(began + due);
-                sink.event(KIND).emit(&typed(n)).expect("the session stands");
+                sink.event(KIND).emit(&typed(n)).expect("the session is open");
                 if due >= shown {
                     let memory = process.status().expect("our own status");
                     let stats = sink.stats();

@@ -11,7 +11,7 @@ pub(crate) fn row<C: AsRef<str>>(cells: &[C]) {
     println!("| {} |", cells.join(" | "));
 }
 
-/// Whether a figure that should be at least `target` and must be at least `bound` is.
+/// The verdict on a figure that should reach `target` and must reach `bound`.
 pub(crate) fn at_least(figure: f64, target: f64, bound: f64) -> &'static str {
     if figure >= target {
         "met"
@@ -22,11 +22,12 @@ pub(crate) fn at_least(figure: f64, target: f64, bound: f64) -> &'static str {
     }
 }
 
+/// The verdict on a figure that must not exceed `target`.
 pub(crate) fn at_most(figure: f64, target: f64) -> &'static str {
     if figure <= target { "met" } else { "**missed**" }
 }
 
-/// Whether a figure that should be at most `target` and must be at most `bound` is.
+/// The verdict on a figure that should not exceed `target` and must not exceed `bound`.
 pub(crate) fn at_most_bound(figure: f64, target: f64, bound: f64) -> &'static str {
     if figure <= target {
         "met"

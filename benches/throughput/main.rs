@@ -1,7 +1,6 @@
-//! Events delivered per second in a flood, beside a mutex around the pipe and `tracing-appender`.
+//! Events delivered per second in a flood, compared with a mutex around the pipe and with `tracing-appender`.
 //!
-//! `cargo bench --bench throughput`; leaves Criterion's report in target/criterion/report. Unix
-//! only.
+//! `cargo bench --bench throughput` writes Criterion's report to target/criterion/report. Unix only.
 
 #[cfg(unix)]
 mod compare;

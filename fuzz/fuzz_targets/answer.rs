@@ -1,5 +1,5 @@
-//! Whatever the agent answers, the session's terms stay within bounds, and nothing of it reaches a
-//! terminal raw.
+//! For every answer of the agent, the session's parameters are within bounds, and the text of an error contains no
+//! control character.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,10 +7,10 @@ use serde_json::Value;
 use wedr_plugin_sdk::Error;
 use wedr_plugin_sdk::fuzzing::answer;
 
-fuzz_target!(|body: &[u8]| {
-    let json: Option<Value> = serde_json::from_slice(body).ok();
+fuzz_target!(|content: &[u8]| {
+    let json: Option<Value> = serde_json::from_slice(content).ok();
     let field = |name: &str| json.as_ref().and_then(|json| json[name].as_str());
-    match answer(body) {
+    match answer(content) {
         Ok(answer) => {
             assert_eq!(field("type"), Some("hello_ack"));
             assert_eq!(field("session_id"), Some(answer.session_id.as_str()));
