@@ -23,14 +23,14 @@ pub mod trials;
 /// A limit for waits that end early if the code is right, also on the slowest machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// More than a thread takes that a shutdown wakes.
+/// Longer than a thread takes to wake after a shutdown.
 pub const AT_ONCE: Duration = Duration::from_secs(1);
 /// How much later than its deadline `run` may return.
 pub const SLACK: Duration = Duration::from_millis(250);
 /// The time in which the SDK detects the loss of the pipe in an idle session.
 pub const NOTICED: Duration = Duration::from_secs(1);
-/// Gives another thread the time to begin a wait that the test cannot observe. If the thread is later, the
-/// test proves less, and does not fail.
+/// Gives another thread the time to begin a wait that the test cannot observe. If the thread begins later, the
+/// test proves less, but it does not fail.
 pub const TIME_TO_BLOCK: Duration = Duration::from_millis(50);
 
 /// The watchdog: runs `test` on a thread of its own, and fails instead of hanging.
@@ -131,9 +131,9 @@ pub fn stalled_agent() -> TestAgent {
 
 /// When the queue has been full for this time, the writer is blocked. A writer that can work gets a processor
 /// sooner, also on a loaded machine.
-pub const MOVES_NO_MORE: Duration = Duration::from_secs(1);
-/// Tests wait in slices for [`MOVES_NO_MORE`] or longer. If the whole process is stopped meanwhile, this costs
-/// one slice, and the writer can still work in the others.
+pub const WRITER_IS_BLOCKED_AFTER: Duration = Duration::from_secs(1);
+/// Tests wait for [`WRITER_IS_BLOCKED_AFTER`] or longer in slices of this length. If the whole process is stopped
+/// meanwhile, only one slice is lost, and the writer can still work in the others.
 const SLICE: Duration = Duration::from_millis(50);
 
 fn slices(time: Duration) -> impl Iterator<Item = ()> {
@@ -153,25 +153,25 @@ pub fn is_accepted(sink: &EventSink, payload: &str, time: Duration) -> bool {
 pub fn fill(sink: &EventSink) -> u64 {
     let payload = "x".repeat(4096);
     let mut accepted = 0;
-    while is_accepted(sink, &payload, MOVES_NO_MORE) {
+    while is_accepted(sink, &payload, WRITER_IS_BLOCKED_AFTER) {
         accepted += 1;
     }
     accepted
 }
 
-/// Whether all queued events are sent, now or within [`MOVES_NO_MORE`].
+/// Whether all queued events are sent, now or within [`WRITER_IS_BLOCKED_AFTER`].
 pub fn is_flushed(sink: &EventSink) -> bool {
-    slices(MOVES_NO_MORE).any(|()| match sink.flush(SLICE) {
+    slices(WRITER_IS_BLOCKED_AFTER).any(|()| match sink.flush(SLICE) {
         Ok(()) => true,
         Err(Error::FlushTimeout(_)) => false,
         Err(other) => panic!("{other}"),
     })
 }
 
-/// Waits until this count has not changed for [`MOVES_NO_MORE`]. Returns it.
+/// Waits until this count has not changed for [`WRITER_IS_BLOCKED_AFTER`]. Returns it.
 pub fn settled(count: impl Fn() -> u64) -> u64 {
     let (mut last, mut waited) = (count(), Duration::ZERO);
-    while waited < MOVES_NO_MORE {
+    while waited < WRITER_IS_BLOCKED_AFTER {
         thread::sleep(SLICE);
         waited += SLICE;
         let now = count();
@@ -188,8 +188,8 @@ pub fn emit_alone(sink: &EventSink, payload: &str) -> Result<()> {
     sink.flush(LIMIT)
 }
 
-/// How many of these events fit into the pipe to a stalled agent, each written with a call of its own. In
-/// another session as many fit.
+/// How many of these events fit into the pipe to a stalled agent, each written with a call of its own. The pipe
+/// of every session holds the same number.
 #[cfg(unix)]
 pub fn events_that_fit_alone(payload: &str) -> u64 {
     let agent = stalled_agent();
@@ -209,7 +209,7 @@ pub fn events_that_fit_alone(payload: &str) -> u64 {
 }
 
 /// Checks that every accepted event was sent or is counted as undelivered. One more event of each producer
-/// may be: the event whose `emit` returned the error.
+/// may be counted: the event whose `emit` returned the error.
 pub fn assert_accounts(stats: &Stats, accepted: u64, producers: u64) {
     let accounted = stats.sent + stats.undelivered;
     let right = accepted..=accepted + producers;
@@ -218,7 +218,7 @@ pub fn assert_accounts(stats: &Stats, accepted: u64, producers: u64) {
 }
 
 /// Checks that the agent received the events that the plugin counts as sent, and that `seq` skips one number
-/// for each refused event and none else.
+/// for each refused event and no other number.
 pub fn assert_delivered(seen: &RecordedSession, stats: &Stats) {
     assert_eq!(seen.end, Some(SessionEnd::Goodbye));
     assert_eq!(seen.events().count() as u64, stats.sent, "{stats:?}");

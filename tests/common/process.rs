@@ -63,9 +63,9 @@ impl Drop for Process {
 /// A plugin's process.
 pub struct Plugin {
     process: Process,
-    /// The lines of its standard error that the test has not looked at yet.
+    /// The lines of its standard error that the test has not read yet.
     lines: Receiver<String>,
-    said: String,
+    printed: String,
 }
 
 impl Plugin {
@@ -91,14 +91,14 @@ impl Plugin {
         thread::spawn(move || {
             stderr.lines().map_while(Result::ok).try_for_each(|line| send.send(line))
         });
-        Self { process, lines, said: String::new() }
+        Self { process, lines, printed: String::new() }
     }
 
-    /// Waits for a line on its standard error that contains `text`, and returns the line.
+    /// Waits for a line on its standard error that contains `wanted`, and returns the line.
     pub fn says(&mut self, wanted: &str) -> String {
         loop {
             let line = self.lines.recv_timeout(PROCESS_LIMIT).unwrap_or_else(|_| {
-                panic!("it did not say {wanted:?}, but:\n{}", self.said);
+                panic!("it did not print {wanted:?}, but:\n{}", self.printed);
             });
             self.keep(&line);
             if line.contains(wanted) {
@@ -120,16 +120,16 @@ impl Plugin {
                 Ok(line) => self.keep(&line),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("it does not end; it said:\n{}", self.said)
+                    panic!("it does not end; it printed:\n{}", self.printed)
                 }
             }
         }
-        (self.process.0.wait().unwrap(), std::mem::take(&mut self.said))
+        (self.process.0.wait().unwrap(), std::mem::take(&mut self.printed))
     }
 
     fn keep(&mut self, line: &str) {
-        self.said.push_str(line);
-        self.said.push('\n');
+        self.printed.push_str(line);
+        self.printed.push('\n');
     }
 
     #[cfg(unix)]

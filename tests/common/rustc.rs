@@ -14,7 +14,7 @@ pub fn compile(main: &str, version: &str, folder: &Path) -> (PathBuf, Output) {
     compile_with(&[], main, version, folder)
 }
 
-/// As `program`, with more options for the compiler.
+/// As [`compile`], with more options for the compiler.
 pub fn compile_with(
     options: &[&str],
     main: &str,

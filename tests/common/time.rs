@@ -72,7 +72,7 @@ impl Sleeper {
 }
 
 const NAP: Duration = Duration::from_millis(2);
-/// More than the system's timers are late on an idle machine.
+/// A delay up to this is normal on an idle machine.
 #[cfg(not(windows))]
 const USUAL: Duration = Duration::from_millis(1);
 /// On Windows the timers have a resolution of 15.6 ms.

@@ -1,5 +1,5 @@
-//! Tests in a binary that is also started in other roles, so it has its own `main`.
-#![allow(unused_imports, unused_macros, reason = "not every test binary is one")]
+//! Tests in a binary with its own `main`, because the tests also start this binary in other roles.
+#![allow(unused_imports, unused_macros, reason = "not every test binary has trials")]
 
 /// Makes a trial of each function, with the function's name and the watchdog.
 macro_rules! trials {

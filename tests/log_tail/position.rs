@@ -10,7 +10,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use wedr_plugin_sdk::testing::{Script, TestAgent};
 
-use crate::common::MOVES_NO_MORE;
+use crate::common::WRITER_IS_BLOCKED_AFTER;
 use crate::common::process::{PROCESS_LIMIT, Plugin};
 use crate::common::trials::trials;
 use crate::scene::has_started;
@@ -112,7 +112,7 @@ fn lines_that_the_agent_was_not_sent_are_not_skipped() {
     assert!(run.agent.wait_for_events(10, PROCESS_LIMIT));
     // By now the plugin could have saved its position. If it is slower, the test proves less, and does not
     // fail.
-    thread::sleep(3 * MOVES_NO_MORE);
+    thread::sleep(3 * WRITER_IS_BLOCKED_AFTER);
     drop(run.plugin);
     run.agent.resume();
     story.keep(&run.agent);
