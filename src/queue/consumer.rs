@@ -126,7 +126,7 @@ impl Consumer {
         self.counters().set_taking(false);
         if self.in_flight > 0 {
             // This fence is between taking the events and reading the flag. Its counterpart is in
-            // `Full::set`.
+            // `Full::update`.
             fence(Ordering::SeqCst);
             self.queue.full.clear();
         }
