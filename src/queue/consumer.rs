@@ -221,7 +221,8 @@ impl Consumer {
         self.queue.soft_limit.lift();
         // Waits for a locked shelf, because blocked producers may need the bytes of these buffers.
         self.put_buffers_back(Access::Certain);
-        if self.has_new_room && self.queue.gate.has_waiters() {
+        // Also without new room: the soft limit may have kept a producer from free slots.
+        if self.queue.gate.has_waiters() {
             self.admit_up_to(usize::MAX);
         }
     }

@@ -324,3 +324,36 @@ fn lent_buffer_that_is_given_back_admits_a_producer() {
 fn lent_buffer_of_a_refused_event_admits_a_producer() {
     lent_buffer_is_given_up(true);
 }
+
+#[test]
+fn no_producer_blocks_on_free_slots_beside_a_wait_for_bytes() {
+    let (queue, mut consumer) = open(256, 1);
+    let queue = &*queue;
+    push(queue, LONG, Waiting::Never).unwrap();
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        scope.spawn(|| push(queue, LONG, Waiting::Policy));
+        until_a_producer_waits(queue);
+        // The batch keeps the buffer, and so all bytes of the budget.
+        let mut batch = None;
+        consumer.begin_pass();
+        consumer.take(|tail| batch = Some(std::mem::replace(tail, EventTail::blank())));
+        consumer.end_pass(1 << 20);
+        consumer.admit();
+        // The writer keeps working, so a queue above the soft limit blocks another producer.
+        for _ in 0..20 {
+            push(queue, SHORT, Waiting::Never).unwrap();
+        }
+        let short = scope.spawn(|| push(queue, SHORT, Waiting::Policy));
+        while queue.gate.waits() < 2 {
+            thread::yield_now();
+        }
+        // The agent does not read the batch.
+        consumer.admit_all();
+        let limit = Deadline::after(LIMIT);
+        while !short.is_finished() {
+            assert!(!limit.has_passed(), "there are 235 free slots");
+            thread::yield_now();
+        }
+    });
+}
