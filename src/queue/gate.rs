@@ -371,6 +371,9 @@ impl Gate {
     fn publish(&self, state: &MutexGuard<'_, State>) {
         self.waiting.store(state.total.slots, Ordering::Relaxed);
         self.waiting_bytes.store(state.total.bytes, Ordering::Relaxed);
+        if state.total.bytes == 0 {
+            self.has_byte_waiters.store(false, Ordering::Relaxed);
+        }
     }
 }
 

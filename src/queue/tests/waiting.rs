@@ -357,3 +357,24 @@ fn no_producer_blocks_on_free_slots_beside_a_wait_for_bytes() {
         }
     });
 }
+
+#[test]
+fn wait_for_bytes_that_ends_at_its_deadline_is_not_remembered() {
+    let mut limit = Duration::from_millis(50);
+    loop {
+        let (queue, mut consumer) = open(8, 1);
+        push(&queue, LONG, Waiting::Never).unwrap();
+        let deadline = Deadline::after(limit);
+        let (pushed, in_time) = push_while(&queue, LONG, deadline, || {
+            // Now there are bytes, but no thread wakes the producer.
+            take(&mut consumer).unwrap();
+            !deadline.has_passed()
+        });
+        if in_time {
+            pushed.expect("the producer checks again at its deadline");
+            assert!(!queue.gate.has_byte_waiters(), "no producer waits");
+            return;
+        }
+        limit *= 2;
+    }
+}
