@@ -186,17 +186,8 @@ impl Gate {
         let waiter = Arc::new(Waiter::new(need));
         let mut state = self.queue.state.lock();
         let others = state.total;
-        self.enter(&mut state, need);
-        // This producer first counts itself as waiting, then checks for room. The writer first takes
-        // events, then reads the count in `has_waiters`. With a fence on both sides, the producer sees
-        // the room or the writer sees the producer. Otherwise the producer could wait without a turn.
-        fence(Ordering::SeqCst);
-        if room(others, need) {
-            state.turns.add(need);
+        if self.enter_with_turn(&mut state, others, need, room) {
             return Place::Turn;
-        }
-        if need.bytes > 0 && !room(others.only_bytes(), need.only_bytes()) {
-            self.has_byte_waiters.store(true, Ordering::Relaxed);
         }
         state.waiters.push_back(Arc::clone(&waiter));
         drop(state);
@@ -211,19 +202,35 @@ impl Gate {
         let mut state = self.queue.state.lock();
         state.turns.subtract(had);
         state.total.subtract(had);
-        self.enter(&mut state, need);
-        // As in `join`: `need` is counted before this producer checks for room.
-        fence(Ordering::SeqCst);
-        if room(state.turns, need) {
-            state.turns.add(need);
+        let others = state.turns;
+        if self.enter_with_turn(&mut state, others, need, room) {
             return Place::Turn;
-        }
-        if need.bytes > 0 && !room(state.turns.only_bytes(), need.only_bytes()) {
-            self.has_byte_waiters.store(true, Ordering::Relaxed);
         }
         state.waiters.push_front(Arc::clone(&waiter));
         drop(state);
         Place::InQueue(waiter)
+    }
+
+    /// Counts a producer as waiting, and gives it a turn if there is room besides `others`.
+    fn enter_with_turn(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        others: Need,
+        need: Need,
+        room: Room<'_>,
+    ) -> bool {
+        self.enter(state, need);
+        // This producer first counts itself as waiting, then checks for room. The writer first takes
+        // events, then reads the count in `has_waiters`. With a fence on both sides, the producer sees
+        // the room or the writer sees the producer. Otherwise the producer could wait without a turn.
+        fence(Ordering::SeqCst);
+        let has_room = room(others, need);
+        if has_room {
+            state.turns.add(need);
+        } else if need.bytes > 0 && !room(others.only_bytes(), need.only_bytes()) {
+            self.has_byte_waiters.store(true, Ordering::Relaxed);
+        }
+        has_room
     }
 
     /// Waits for a turn. When `deadline` has passed, it checks once more for room that belongs to no
@@ -338,7 +345,7 @@ impl Gate {
 
     /// Whether any producer waits or has a turn. The caller has just made room.
     pub(super) fn has_waiters(&self) -> bool {
-        // The caller has made room before this fence and reads the count after it. `join`
+        // The caller has made room before this fence and reads the count after it. `enter_with_turn`
         // explains the pair.
         fence(Ordering::SeqCst);
         self.waiting() > 0
