@@ -310,6 +310,11 @@ impl Pool {
     }
 
     #[cfg(all(test, not(wedr_loom)))]
+    pub(super) fn lock_shelf(&self) -> impl Drop {
+        self.shelves[0].stacks.lock()
+    }
+
+    #[cfg(all(test, not(wedr_loom)))]
     pub(super) fn charged(&self) -> usize {
         self.budget.charged.load(Ordering::Relaxed)
     }

@@ -395,3 +395,74 @@ fn lent_buffer_does_not_block_an_emit_of_the_same_payload() {
     let text = event.tail.write("test", 1, &Calls(&emit), queue.max_content(), queue.lender());
     assert!(text.unwrap().is_some(), "the event is long");
 }
+
+#[test]
+fn producers_with_turns_wake_each_other() {
+    const WAITERS: usize = super::consumer::MAX_TURNS - 1;
+    let (queue, mut consumer) = open(64, 0);
+    let queue = &*queue;
+    while push(queue, SHORT, Waiting::Never).is_ok() {}
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        let waiting: Vec<_> =
+            (0..WAITERS).map(|_| scope.spawn(|| push(queue, SHORT, Waiting::Policy))).collect();
+        while queue.gate.waits() < WAITERS as u64 {
+            thread::yield_now();
+        }
+        // The writer wakes a few producers, and does nothing more.
+        pass(&mut consumer, usize::MAX, |_| ());
+        consumer.admit();
+        let limit = Deadline::after(LIMIT);
+        while waiting.iter().any(|push| !push.is_finished()) {
+            assert!(!limit.has_passed(), "{} still wait", queue.gate.waiting());
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn bytes_of_a_locked_shelf_admit_a_producer() {
+    for _ in 0..100 {
+        let (queue, mut consumer) = open(64, 1);
+        let queue = &*queue;
+        push(queue, LONG, Waiting::Never).unwrap();
+        thread::scope(|scope| {
+            let _closes = Closes(queue);
+            let waiting = scope.spawn(|| push(queue, LONG, Waiting::Policy));
+            until_a_producer_waits(queue);
+            let shelf = queue.pool.lock_shelf();
+            // The shelf is locked, so the writer keeps the buffer.
+            pass(&mut consumer, 1, |_| ());
+            let writer = scope.spawn(move || {
+                consumer.admit_all();
+                consumer
+            });
+            thread::yield_now();
+            drop(shelf);
+            let _consumer = writer.join().unwrap();
+            let limit = Deadline::after(LIMIT);
+            while !waiting.is_finished() {
+                assert!(!limit.has_passed(), "the writer still keeps the buffer");
+                thread::yield_now();
+            }
+            waiting.join().unwrap().unwrap();
+        });
+    }
+}
+
+#[test]
+fn timed_out_producer_leaves_the_slots_of_those_before_it() {
+    let (queue, mut consumer) = open(1, 0);
+    push(&queue, SHORT, Waiting::Never).unwrap();
+    thread::scope(|scope| {
+        let _closes = Closes(&queue);
+        let waiting = scope.spawn(|| push(&queue, SHORT, Waiting::Policy));
+        until_a_producer_waits(&queue);
+        // The slot is free, and the writer has not given it away yet.
+        take(&mut consumer).unwrap();
+        let passed = Waiting::Until(Deadline::after(Duration::ZERO));
+        assert!(is_full(&push(&queue, SHORT, passed)), "the other producer waited first");
+        consumer.admit_all();
+        waiting.join().unwrap().unwrap();
+    });
+}
