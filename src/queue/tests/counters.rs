@@ -148,6 +148,26 @@ fn late_push_with_an_older_ticket_does_not_satisfy_a_flush() {
 }
 
 #[test]
+fn flush_does_not_end_with_an_earlier_one() {
+    let (queue, mut consumer) = open(CAPACITY, 0);
+    let requested = || {
+        push(&queue, SHORT, Waiting::Never).unwrap();
+        queue.flushes.request()
+    };
+    let is_done = |request| queue.flushes.wait(request, Deadline::after(Duration::ZERO));
+    let first = requested();
+    consumer.begin_flush();
+    let second = requested();
+    assert_eq!(pass(&mut consumer, 1, |_| ()), 1);
+    consumer.finish_flush();
+    assert_eq!([first, second].map(is_done), [true, false]);
+    consumer.begin_flush();
+    assert_eq!(pass(&mut consumer, 1, |_| ()), 1);
+    consumer.finish_flush();
+    assert!(is_done(second));
+}
+
+#[test]
 fn flush_with_zero_timeout_only_checks_the_queue() {
     let (queue, mut consumer) = open_lanes(LANES, CAPACITY, 1 << 20);
     let flush = || queue.flush(Duration::ZERO);

@@ -126,6 +126,57 @@ fn each_blocked_producer_keeps_a_slot() {
 }
 
 #[test]
+fn each_blocked_producer_keeps_its_bytes() {
+    let (queue, mut consumer) = open(1000, 2 * cost_of(LONG));
+    let newcomer = || push(&queue, LONG, Waiting::Never);
+    newcomer().unwrap();
+    newcomer().unwrap();
+    thread::scope(|scope| {
+        let _closes = Closes(&queue);
+        let waiting = scope.spawn(|| push(&queue, LONG, Waiting::Policy));
+        while queue.gate.waits() == 0 {
+            thread::yield_now();
+        }
+        take(&mut consumer).unwrap();
+        assert!(is_full(&newcomer()), "the waiting producer has a right to the bytes");
+        consumer.admit_all();
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn end_of_a_long_wait_admits_a_producer_that_needs_fewer_bytes() {
+    let mut limit = Duration::from_millis(50);
+    loop {
+        let (queue, _consumer) = open(64, 2 * cost_of(LONG));
+        let queue = &*queue;
+        push(queue, LONG, Waiting::Never).unwrap();
+        let has_waited = thread::scope(|scope| {
+            let _closes = Closes(queue);
+            let deadline = Deadline::after(limit);
+            let large = scope.spawn(move || push(queue, 2 * LONG, Waiting::Until(deadline)));
+            while queue.gate.waits() == 0 {
+                thread::yield_now();
+            }
+            // There are bytes for this event, but the other producer waited first.
+            let small = scope.spawn(|| push(queue, LONG, Waiting::Policy));
+            let end = Deadline::after(LIMIT);
+            while !small.is_finished() {
+                assert!(!end.has_passed(), "{} still wait", queue.gate.waiting());
+                thread::yield_now();
+            }
+            assert!(is_full(&large.join().unwrap()));
+            small.join().unwrap().unwrap();
+            queue.gate.waits() == 2
+        });
+        if has_waited {
+            return;
+        }
+        limit *= 2;
+    }
+}
+
+#[test]
 fn no_producer_blocks_on_free_slots_while_the_writer_waits() {
     const WAITERS: usize = 3 * super::consumer::MAX_TURNS / 2;
     let (queue, mut consumer) = open(2 * super::consumer::MAX_TURNS, 0);
@@ -347,16 +398,19 @@ fn no_producer_blocks_on_free_slots_beside_a_wait_for_bytes() {
         for _ in 0..20 {
             push(queue, SHORT, Waiting::Never).unwrap();
         }
-        let short = scope.spawn(|| push(queue, SHORT, Waiting::Policy));
+        let before = scope.spawn(|| push(queue, SHORT, Waiting::Policy));
         while queue.gate.waits() < 2 {
             thread::yield_now();
         }
         // The agent does not read the batch.
         consumer.admit_all();
+        let after = scope.spawn(|| push(queue, SHORT, Waiting::Policy));
         let limit = Deadline::after(LIMIT);
-        while !short.is_finished() {
-            assert!(!limit.has_passed(), "there are 235 free slots");
-            thread::yield_now();
+        for short in [before, after] {
+            while !short.is_finished() {
+                assert!(!limit.has_passed(), "there are more than 200 free slots");
+                thread::yield_now();
+            }
         }
     });
 }
