@@ -87,7 +87,6 @@ impl Consumer {
 
     /// Begins a pass over the queue.
     pub(crate) fn begin_pass(&mut self) {
-        self.note_high_water();
         self.counters().set_taking(true);
         // See `Queue::is_flushed`.
         fence(Ordering::Release);
@@ -127,7 +126,7 @@ impl Consumer {
         self.counters().set_taking(false);
         if self.in_flight > 0 {
             // This fence is between taking the events and reading the flag. Its counterpart is in
-            // `Full::set`.
+            // `Full::update`.
             fence(Ordering::SeqCst);
             self.queue.full.clear();
         }
@@ -165,6 +164,8 @@ impl Consumer {
 
     /// Counts `events` that were handed to the operating system.
     pub(crate) fn sent(&mut self, events: u64) {
+        // From one call to the next, the number of queued events only grows.
+        self.note_high_water();
         self.in_flight -= events as usize;
         // In this order: a flush that finds nothing in flight must find all events counted as sent.
         self.counters().sent.add(events);
@@ -220,7 +221,8 @@ impl Consumer {
         self.queue.soft_limit.lift();
         // Waits for a locked shelf, because blocked producers may need the bytes of these buffers.
         self.put_buffers_back(Access::Certain);
-        if self.has_new_room && self.queue.gate.has_waiters() {
+        // Also without new room: the soft limit may have kept a producer from free slots.
+        if self.queue.gate.has_waiters() {
             self.admit_up_to(usize::MAX);
         }
     }

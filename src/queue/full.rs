@@ -18,9 +18,10 @@ impl Full {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Sets the flag, unless a slot is free by now. Called by a producer that has found no slot.
-    pub(super) fn set(&self, has_slot: impl FnOnce() -> bool) {
-        if !self.0.load(Ordering::Relaxed) {
+    /// Sets the flag if there is no free slot, and clears it if there is one. Called by a producer that has
+    /// found no slot, or no bytes.
+    pub(super) fn update(&self, has_slot: impl Fn() -> bool) {
+        if !self.is_set() && !has_slot() {
             self.0.store(true, Ordering::Relaxed);
         }
         // This producer sets the flag, then checks for a slot again. The thread that makes a slot free
@@ -28,7 +29,7 @@ impl Full {
         // sees the flag. Otherwise the flag could stay set although the queue has room.
         fence(Ordering::SeqCst);
         if has_slot() {
-            self.0.store(false, Ordering::Relaxed);
+            self.clear();
         }
     }
 

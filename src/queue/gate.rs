@@ -186,17 +186,8 @@ impl Gate {
         let waiter = Arc::new(Waiter::new(need));
         let mut state = self.queue.state.lock();
         let others = state.total;
-        self.enter(&mut state, need);
-        // This producer first counts itself as waiting, then checks for room. The writer first takes
-        // events, then reads the count in `has_waiters`. With a fence on both sides, the producer sees
-        // the room or the writer sees the producer. Otherwise the producer could wait without a turn.
-        fence(Ordering::SeqCst);
-        if room(others, need) {
-            state.turns.add(need);
+        if self.enter_with_turn(&mut state, others, need, room) {
             return Place::Turn;
-        }
-        if need.bytes > 0 && !room(others.only_bytes(), need.only_bytes()) {
-            self.has_byte_waiters.store(true, Ordering::Relaxed);
         }
         state.waiters.push_back(Arc::clone(&waiter));
         drop(state);
@@ -211,19 +202,35 @@ impl Gate {
         let mut state = self.queue.state.lock();
         state.turns.subtract(had);
         state.total.subtract(had);
-        self.enter(&mut state, need);
-        // As in `join`: `need` is counted before this producer checks for room.
-        fence(Ordering::SeqCst);
-        if room(state.turns, need) {
-            state.turns.add(need);
+        let others = state.turns;
+        if self.enter_with_turn(&mut state, others, need, room) {
             return Place::Turn;
-        }
-        if need.bytes > 0 && !room(state.turns.only_bytes(), need.only_bytes()) {
-            self.has_byte_waiters.store(true, Ordering::Relaxed);
         }
         state.waiters.push_front(Arc::clone(&waiter));
         drop(state);
         Place::InQueue(waiter)
+    }
+
+    /// Counts a producer as waiting, and gives it a turn if there is room besides `others`.
+    fn enter_with_turn(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        others: Need,
+        need: Need,
+        room: Room<'_>,
+    ) -> bool {
+        self.enter(state, need);
+        // This producer first counts itself as waiting, then checks for room. The writer first takes
+        // events, then reads the count in `has_waiters`. With a fence on both sides, the producer sees
+        // the room or the writer sees the producer. Otherwise the producer could wait without a turn.
+        fence(Ordering::SeqCst);
+        let has_room = room(others, need);
+        if has_room {
+            state.turns.add(need);
+        } else if need.bytes > 0 && !room(others.only_bytes(), need.only_bytes()) {
+            self.has_byte_waiters.store(true, Ordering::Relaxed);
+        }
+        has_room
     }
 
     /// Waits for a turn. When `deadline` has passed, it checks once more for room that belongs to no
@@ -250,8 +257,15 @@ impl Gate {
     fn time_out(&self, waiter: &Arc<Waiter>, room: Room<'_>) -> Waited {
         let mut state = self.queue.state.lock();
         // The producer may have got a turn meanwhile.
-        match *waiter.turn.lock() {
-            Turn::Given => return Waited::Turn,
+        let turn = *waiter.turn.lock();
+        match turn {
+            Turn::Given => {
+                // A wake-up of this producer is lost, so this producer wakes the next one.
+                state.to_wake.retain(|other| !Arc::ptr_eq(other, waiter));
+                drop(state);
+                self.wake_some(PRODUCER_WAKES);
+                return Waited::Turn;
+            }
             Turn::Released => {
                 self.exit(&mut state, waiter.need);
                 return Waited::Released;
@@ -331,7 +345,7 @@ impl Gate {
 
     /// Whether any producer waits or has a turn. The caller has just made room.
     pub(super) fn has_waiters(&self) -> bool {
-        // The caller has made room before this fence and reads the count after it. `join`
+        // The caller has made room before this fence and reads the count after it. `enter_with_turn`
         // explains the pair.
         fence(Ordering::SeqCst);
         self.waiting() > 0
@@ -364,6 +378,9 @@ impl Gate {
     fn publish(&self, state: &MutexGuard<'_, State>) {
         self.waiting.store(state.total.slots, Ordering::Relaxed);
         self.waiting_bytes.store(state.total.bytes, Ordering::Relaxed);
+        if state.total.bytes == 0 {
+            self.has_byte_waiters.store(false, Ordering::Relaxed);
+        }
     }
 }
 
@@ -392,5 +409,31 @@ impl Waiter {
         let mut turn = self.turn.lock();
         while *turn == Turn::NotYet && !deadline.wait(&self.changed, &mut turn) {}
         *turn
+    }
+}
+
+#[cfg(all(test, not(wedr_loom)))]
+mod tests {
+    use super::*;
+
+    /// Four producers get turns, and the writer wakes two of them. `timed_out` are those whose deadline passes
+    /// at that moment. Returns how many producers with a turn still must be woken.
+    fn left_to_wake(timed_out: [usize; 2]) -> usize {
+        let gate = Gate::new();
+        let waiters = [(); 4].map(|()| match gate.join(Need::event(0), &|_, _| false) {
+            Place::InQueue(waiter) => waiter,
+            Place::Turn => panic!("there is no room"),
+        });
+        gate.admit(8, &|_, _| true);
+        for waiter in timed_out.map(|index| &waiters[index]) {
+            assert_eq!(gate.time_out(waiter, &|_, _| false), Waited::Turn);
+        }
+        gate.queue.state.lock().to_wake.len()
+    }
+
+    #[test]
+    fn turn_at_the_deadline_wakes_the_next_producer() {
+        assert_eq!(left_to_wake([0, 1]), 0);
+        assert_eq!(left_to_wake([2, 3]), 0);
     }
 }

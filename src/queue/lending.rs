@@ -27,7 +27,10 @@ impl Lender for Queue {
         if self.gate.has_byte_waiters() || thread::is_inside() {
             return None;
         }
-        self.pool.lend(self.home(), bytes)
+        // While this thread serialises, it may emit, or wait for a thread that emits. So the lent buffers
+        // leave enough bytes for any event.
+        let leave = pool::cost(self.limits.max_content);
+        self.pool.lend(self.home(), bytes, leave)
     }
 
     fn capacity(&self, bytes: usize) -> usize {

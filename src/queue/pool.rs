@@ -227,11 +227,17 @@ impl Pool {
         }
     }
 
-    /// Takes a buffer for texts of `bytes` bytes from the shelf, if there is one.
-    pub(super) fn lend(&self, home: usize, bytes: usize) -> Option<Vec<u8>> {
+    /// Takes a buffer for texts of `bytes` bytes from the shelf, if there is one, and if all buffers leave
+    /// `leave` bytes of the budget.
+    pub(super) fn lend(&self, home: usize, bytes: usize, leave: usize) -> Option<Vec<u8>> {
         let class = class_for(bytes);
+        let charged = self.budget.charged.load(Ordering::Relaxed);
         // A text over the wire's limit has no class, because its bytes are counted and not stored.
-        if class < CLASSES { self.pop(home, class, Access::Try) } else { None }
+        if class < CLASSES && charged.saturating_add(leave) <= self.budget.max {
+            self.pop(home, class, Access::Try)
+        } else {
+            None
+        }
     }
 
     /// Takes a buffer back that [`lend`](Self::lend) returned.
@@ -301,6 +307,11 @@ impl Pool {
         self.budget.charged.fetch_sub(bytes, Ordering::Relaxed);
         self.change_shelf_bytes(home, |before| before - bytes);
         taken
+    }
+
+    #[cfg(all(test, not(wedr_loom)))]
+    pub(super) fn lock_shelf(&self) -> impl Drop {
+        self.shelves[0].stacks.lock()
     }
 
     #[cfg(all(test, not(wedr_loom)))]

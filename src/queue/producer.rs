@@ -210,7 +210,7 @@ impl Queue {
             Ok(()) => Ok(()),
             Err(Refused::Closed(error)) => Err(error),
             Err(Refused::Full) => {
-                self.full.set(|| self.has_slot_beside(self.gate.waiting()));
+                self.full.update(|| self.has_slot_beside(self.gate.waiting()));
                 // The writer may be lingering.
                 self.wakeup.wake();
                 Err(self.refuse(waiting))
@@ -287,7 +287,7 @@ impl Queue {
             self.admit();
         }
         // This fence is between the end of the turn and the read of the flag. Its counterpart is in
-        // `Full::set`: a producer that found this turn's slot reserved sees that it is free, or this
+        // `Full::update`: a producer that found this turn's slot reserved sees that it is free, or this
         // thread sees the flag.
         fence(Ordering::SeqCst);
         if self.full.is_set() && self.has_slot_beside(self.gate.waiting()) {

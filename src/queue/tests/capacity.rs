@@ -287,3 +287,28 @@ fn refusals_of_many_threads_are_counted_exactly() {
         assert_eq!(consumer.losses().refused, refused);
     }
 }
+
+#[test]
+fn refused_long_events_do_not_refuse_short_events() {
+    // One slot, which is always free, and no bytes.
+    let (queue, mut consumer) = open_with(1, 2, 1, Overflow::Refuse);
+    let queue = &*queue;
+    push(queue, LONG, Waiting::Never).unwrap();
+    let mut batch = None;
+    consumer.begin_pass();
+    consumer.take(|tail| batch = Some(std::mem::replace(tail, EventTail::blank())));
+    consumer.end_pass(LONG);
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        for _ in 0..2 {
+            scope.spawn(|| while is_full(&push(queue, LONG, Waiting::Policy)) {});
+        }
+        while queue.stats().refused == 0 {
+            thread::yield_now();
+        }
+        for n in 0..100_000 {
+            push(queue, SHORT, Waiting::Never).unwrap_or_else(|e| panic!("event {n}: {e}"));
+            assert_eq!(pass(&mut consumer, 1, |_| ()), 1);
+        }
+    });
+}

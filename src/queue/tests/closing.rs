@@ -48,3 +48,22 @@ fn blocked_producer_is_released_with_the_reason() {
         });
     }
 }
+
+#[test]
+fn lost_pipe_is_the_reason_as_soon_as_the_queue_is_closed() {
+    for _ in 0..500 {
+        let (queue, consumer) = open(1, 0);
+        thread::scope(|scope| {
+            let producer = scope.spawn(|| {
+                loop {
+                    if let Err(closed) = queue.check_open() {
+                        return closed;
+                    }
+                }
+            });
+            consumer.close_after_loss(io::ErrorKind::BrokenPipe.into());
+            let error = producer.join().unwrap();
+            assert!(error.is_disconnected(), "{error}");
+        });
+    }
+}

@@ -148,6 +148,26 @@ fn late_push_with_an_older_ticket_does_not_satisfy_a_flush() {
 }
 
 #[test]
+fn flush_does_not_end_with_an_earlier_one() {
+    let (queue, mut consumer) = open(CAPACITY, 0);
+    let requested = || {
+        push(&queue, SHORT, Waiting::Never).unwrap();
+        queue.flushes.request()
+    };
+    let is_done = |request| queue.flushes.wait(request, Deadline::after(Duration::ZERO));
+    let first = requested();
+    consumer.begin_flush();
+    let second = requested();
+    assert_eq!(pass(&mut consumer, 1, |_| ()), 1);
+    consumer.finish_flush();
+    assert_eq!([first, second].map(is_done), [true, false]);
+    consumer.begin_flush();
+    assert_eq!(pass(&mut consumer, 1, |_| ()), 1);
+    consumer.finish_flush();
+    assert!(is_done(second));
+}
+
+#[test]
 fn flush_with_zero_timeout_only_checks_the_queue() {
     let (queue, mut consumer) = open_lanes(LANES, CAPACITY, 1 << 20);
     let flush = || queue.flush(Duration::ZERO);
@@ -202,4 +222,19 @@ fn flush_sees_all_that_was_accepted_before_it() {
             }
         });
     }
+}
+
+#[test]
+fn high_water_includes_events_in_flight() {
+    let (queue, mut consumer) = open_lanes(LANES, CAPACITY, 1 << 20);
+    let push_three = || (0..3).for_each(|_| push(&queue, SHORT, Waiting::Never).unwrap());
+    push_three();
+    consumer.begin_pass();
+    while consumer.take(|_| ()) {}
+    consumer.end_pass(0);
+    // The write of three events blocks.
+    push_three();
+    assert_eq!(queue.stats().queue_high_water, 6);
+    consumer.sent(3);
+    assert_eq!(queue.stats().queue_high_water, 6, "the mark never falls");
 }

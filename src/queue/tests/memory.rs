@@ -144,3 +144,18 @@ fn empty_buffers_are_freed_for_another_size() {
         pass(&mut consumer, usize::MAX, |_| ());
     }
 }
+
+#[test]
+fn event_without_a_slot_gives_its_bytes_back() {
+    let (queue, _consumer) = open_with(1, 1, 1 << 20, Overflow::Refuse);
+    push(&queue, SHORT, Waiting::Never).unwrap();
+    let passed = Waiting::Until(Deadline::after(Duration::ZERO));
+    for waiting in [passed, Waiting::Never, Waiting::Policy] {
+        // As if the queue had become full while the event was serialised.
+        let mut event = Event::blank();
+        let text = "x".repeat(LONG);
+        let long = event.tail.write("k", 1, &text, queue.max_content(), queue.lender());
+        assert!(is_full(&queue.push_long(long.unwrap().unwrap(), waiting)));
+        assert_eq!(charged(&queue), 0, "{waiting:?}");
+    }
+}

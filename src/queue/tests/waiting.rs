@@ -126,6 +126,57 @@ fn each_blocked_producer_keeps_a_slot() {
 }
 
 #[test]
+fn each_blocked_producer_keeps_its_bytes() {
+    let (queue, mut consumer) = open(1000, 2 * cost_of(LONG));
+    let newcomer = || push(&queue, LONG, Waiting::Never);
+    newcomer().unwrap();
+    newcomer().unwrap();
+    thread::scope(|scope| {
+        let _closes = Closes(&queue);
+        let waiting = scope.spawn(|| push(&queue, LONG, Waiting::Policy));
+        while queue.gate.waits() == 0 {
+            thread::yield_now();
+        }
+        take(&mut consumer).unwrap();
+        assert!(is_full(&newcomer()), "the waiting producer has a right to the bytes");
+        consumer.admit_all();
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn end_of_a_long_wait_admits_a_producer_that_needs_fewer_bytes() {
+    let mut limit = Duration::from_millis(50);
+    loop {
+        let (queue, _consumer) = open(64, 2 * cost_of(LONG));
+        let queue = &*queue;
+        push(queue, LONG, Waiting::Never).unwrap();
+        let has_waited = thread::scope(|scope| {
+            let _closes = Closes(queue);
+            let deadline = Deadline::after(limit);
+            let large = scope.spawn(move || push(queue, 2 * LONG, Waiting::Until(deadline)));
+            while queue.gate.waits() == 0 {
+                thread::yield_now();
+            }
+            // There are bytes for this event, but the other producer waited first.
+            let small = scope.spawn(|| push(queue, LONG, Waiting::Policy));
+            let end = Deadline::after(LIMIT);
+            while !small.is_finished() {
+                assert!(!end.has_passed(), "{} still wait", queue.gate.waiting());
+                thread::yield_now();
+            }
+            assert!(is_full(&large.join().unwrap()));
+            small.join().unwrap().unwrap();
+            queue.gate.waits() == 2
+        });
+        if has_waited {
+            return;
+        }
+        limit *= 2;
+    }
+}
+
+#[test]
 fn no_producer_blocks_on_free_slots_while_the_writer_waits() {
     const WAITERS: usize = 3 * super::consumer::MAX_TURNS / 2;
     let (queue, mut consumer) = open(2 * super::consumer::MAX_TURNS, 0);
@@ -275,10 +326,12 @@ impl serde::Serialize for Calls<'_> {
     }
 }
 
-/// One thread serialises an event into the only buffer of the budget. Another thread waits for bytes. It must
-/// get them when the first gives the buffer back. The writer does nothing meanwhile.
+/// One thread serialises an event into a lent buffer, and queued events use all other bytes of the budget.
+/// Another thread waits for bytes. It must get them when the first gives the buffer back. The writer does
+/// nothing meanwhile.
 fn lent_buffer_is_given_up(is_written: bool) {
-    let (queue, mut consumer) = open(64, cost_of(LONG));
+    const LARGEST: usize = (1 << 20) - 200;
+    let (queue, mut consumer) = open(64, cost_of(LARGEST) + cost_of(LONG));
     let queue = &*queue;
     push(queue, LONG, Waiting::Never).unwrap();
     pass(&mut consumer, 1, |_| ());
@@ -289,6 +342,7 @@ fn lent_buffer_is_given_up(is_written: bool) {
         let waits = std::cell::OnceCell::new();
         let let_another_wait = || {
             assert_eq!(queue.pool.in_use(), cost_of(LONG), "the buffer is lent");
+            push(queue, LARGEST, Waiting::Never).unwrap();
             let _ = waits.set(scope.spawn(|| push(queue, LONG, Waiting::Policy)));
             until_a_producer_waits(queue);
             is_written
@@ -311,7 +365,7 @@ fn lent_buffer_is_given_up(is_written: bool) {
             thread::yield_now();
         }
     });
-    assert_eq!(pass(&mut consumer, 2, |_| ()), 1, "the producer that waited has pushed");
+    assert_eq!(pass(&mut consumer, 3, |_| ()), 2, "the producer that waited has pushed");
     assert!(consumer.is_empty());
 }
 
@@ -323,4 +377,146 @@ fn lent_buffer_that_is_given_back_admits_a_producer() {
 #[test]
 fn lent_buffer_of_a_refused_event_admits_a_producer() {
     lent_buffer_is_given_up(true);
+}
+
+#[test]
+fn no_producer_blocks_on_free_slots_beside_a_wait_for_bytes() {
+    let (queue, mut consumer) = open(256, 1);
+    let queue = &*queue;
+    push(queue, LONG, Waiting::Never).unwrap();
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        scope.spawn(|| push(queue, LONG, Waiting::Policy));
+        until_a_producer_waits(queue);
+        // The batch keeps the buffer, and so all bytes of the budget.
+        let mut batch = None;
+        consumer.begin_pass();
+        consumer.take(|tail| batch = Some(std::mem::replace(tail, EventTail::blank())));
+        consumer.end_pass(1 << 20);
+        consumer.admit();
+        // The writer keeps working, so a queue above the soft limit blocks another producer.
+        for _ in 0..20 {
+            push(queue, SHORT, Waiting::Never).unwrap();
+        }
+        let before = scope.spawn(|| push(queue, SHORT, Waiting::Policy));
+        while queue.gate.waits() < 2 {
+            thread::yield_now();
+        }
+        // The agent does not read the batch.
+        consumer.admit_all();
+        let after = scope.spawn(|| push(queue, SHORT, Waiting::Policy));
+        let limit = Deadline::after(LIMIT);
+        for short in [before, after] {
+            while !short.is_finished() {
+                assert!(!limit.has_passed(), "there are more than 200 free slots");
+                thread::yield_now();
+            }
+        }
+    });
+}
+
+#[test]
+fn wait_for_bytes_that_ends_at_its_deadline_is_not_remembered() {
+    let mut limit = Duration::from_millis(50);
+    loop {
+        let (queue, mut consumer) = open(8, 1);
+        push(&queue, LONG, Waiting::Never).unwrap();
+        let deadline = Deadline::after(limit);
+        let (pushed, in_time) = push_while(&queue, LONG, deadline, || {
+            // Now there are bytes, but no thread wakes the producer.
+            take(&mut consumer).unwrap();
+            !deadline.has_passed()
+        });
+        if in_time {
+            pushed.expect("the producer checks again at its deadline");
+            assert!(!queue.gate.has_byte_waiters(), "no producer waits");
+            return;
+        }
+        limit *= 2;
+    }
+}
+
+#[test]
+fn lent_buffer_does_not_block_an_emit_of_the_same_payload() {
+    let (queue, mut consumer) = open(64, cost_of(LONG));
+    push(&queue, LONG, Waiting::Never).unwrap();
+    pass(&mut consumer, 1, |_| ());
+    let emit = || {
+        push(&queue, LONG, Waiting::Never).expect("no event is queued");
+        true
+    };
+    let mut event = Event::blank();
+    let text = event.tail.write("test", 1, &Calls(&emit), queue.max_content(), queue.lender());
+    assert!(text.unwrap().is_some(), "the event is long");
+}
+
+#[test]
+fn producers_with_turns_wake_each_other() {
+    const WAITERS: usize = super::consumer::MAX_TURNS - 1;
+    let (queue, mut consumer) = open(64, 0);
+    let queue = &*queue;
+    while push(queue, SHORT, Waiting::Never).is_ok() {}
+    thread::scope(|scope| {
+        let _closes = Closes(queue);
+        let waiting: Vec<_> =
+            (0..WAITERS).map(|_| scope.spawn(|| push(queue, SHORT, Waiting::Policy))).collect();
+        while queue.gate.waits() < WAITERS as u64 {
+            thread::yield_now();
+        }
+        // The writer wakes a few producers, and does nothing more.
+        pass(&mut consumer, usize::MAX, |_| ());
+        consumer.admit();
+        let limit = Deadline::after(LIMIT);
+        while waiting.iter().any(|push| !push.is_finished()) {
+            assert!(!limit.has_passed(), "{} still wait", queue.gate.waiting());
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn bytes_of_a_locked_shelf_admit_a_producer() {
+    for _ in 0..100 {
+        let (queue, mut consumer) = open(64, 1);
+        let queue = &*queue;
+        push(queue, LONG, Waiting::Never).unwrap();
+        thread::scope(|scope| {
+            let _closes = Closes(queue);
+            let waiting = scope.spawn(|| push(queue, LONG, Waiting::Policy));
+            until_a_producer_waits(queue);
+            let shelf = queue.pool.lock_shelf();
+            // The shelf is locked, so the writer keeps the buffer.
+            pass(&mut consumer, 1, |_| ());
+            let writer = scope.spawn(move || {
+                consumer.admit_all();
+                consumer
+            });
+            thread::yield_now();
+            drop(shelf);
+            let _consumer = writer.join().unwrap();
+            let limit = Deadline::after(LIMIT);
+            while !waiting.is_finished() {
+                assert!(!limit.has_passed(), "the writer still keeps the buffer");
+                thread::yield_now();
+            }
+            waiting.join().unwrap().unwrap();
+        });
+    }
+}
+
+#[test]
+fn timed_out_producer_leaves_the_slots_of_those_before_it() {
+    let (queue, mut consumer) = open(1, 0);
+    push(&queue, SHORT, Waiting::Never).unwrap();
+    thread::scope(|scope| {
+        let _closes = Closes(&queue);
+        let waiting = scope.spawn(|| push(&queue, SHORT, Waiting::Policy));
+        until_a_producer_waits(&queue);
+        // The slot is free, and the writer has not given it away yet.
+        take(&mut consumer).unwrap();
+        let passed = Waiting::Until(Deadline::after(Duration::ZERO));
+        assert!(is_full(&push(&queue, SHORT, passed)), "the other producer waited first");
+        consumer.admit_all();
+        waiting.join().unwrap().unwrap();
+    });
 }
