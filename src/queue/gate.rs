@@ -18,6 +18,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::need::Need;
 use crate::deadline::Deadline;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, fence,
@@ -55,35 +56,6 @@ struct State {
     turns: Need,
     /// What all producers that wait or have a turn need together.
     total: Need,
-}
-
-/// What events need: a slot each, and bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Need {
-    pub(super) slots: usize,
-    pub(super) bytes: usize,
-}
-
-impl Need {
-    /// The bytes alone.
-    fn only_bytes(self) -> Self {
-        Self { slots: 0, ..self }
-    }
-
-    /// What one event needs.
-    pub(super) fn event(bytes: usize) -> Self {
-        Self { slots: 1, bytes }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.slots += other.slots;
-        self.bytes += other.bytes;
-    }
-
-    fn subtract(&mut self, other: Self) {
-        self.slots -= other.slots;
-        self.bytes -= other.bytes;
-    }
 }
 
 /// A waiting producer.
@@ -413,27 +385,4 @@ impl Waiter {
 }
 
 #[cfg(all(test, not(wedr_loom)))]
-mod tests {
-    use super::*;
-
-    /// Four producers get turns, and the writer wakes two of them. `timed_out` are those whose deadline passes
-    /// at that moment. Returns how many producers with a turn still must be woken.
-    fn left_to_wake(timed_out: [usize; 2]) -> usize {
-        let gate = Gate::new();
-        let waiters = [(); 4].map(|()| match gate.join(Need::event(0), &|_, _| false) {
-            Place::InQueue(waiter) => waiter,
-            Place::Turn => panic!("there is no room"),
-        });
-        gate.admit(8, &|_, _| true);
-        for waiter in timed_out.map(|index| &waiters[index]) {
-            assert_eq!(gate.time_out(waiter, &|_, _| false), Waited::Turn);
-        }
-        gate.queue.state.lock().to_wake.len()
-    }
-
-    #[test]
-    fn turn_at_the_deadline_wakes_the_next_producer() {
-        assert_eq!(left_to_wake([0, 1]), 0);
-        assert_eq!(left_to_wake([2, 3]), 0);
-    }
-}
+mod tests;

@@ -32,6 +32,7 @@ mod lending;
 mod losses;
 #[cfg(all(test, wedr_loom))]
 mod model;
+mod need;
 mod pool;
 mod producer;
 mod stats;

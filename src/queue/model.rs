@@ -713,7 +713,8 @@ fn flush_covers_both_lanes() {
 
 mod gate_alone {
     use super::*;
-    use crate::queue::gate::{Gate, Need, Place, Waited};
+    use crate::queue::gate::{Gate, Place, Waited};
+    use crate::queue::need::Need;
     use crate::sync::AtomicUsize;
 
     struct Slots {

@@ -7,6 +7,7 @@ use super::*;
 use crate::error::{Error, Result};
 use crate::wire::event::EventTail;
 
+mod bytes;
 mod capacity;
 mod closing;
 mod counters;
