@@ -14,10 +14,10 @@ use crate::wire::event::EventTail;
 
 /// While the writer takes events and producers are blocked, it admits at least this often.
 const ADMIT_INTERVAL: Duration = Duration::from_millis(5);
-/// The most producers that have a turn at the same time while the writer keeps working. A few producers
-/// fill the queue as fast as many do, with fewer wake-ups: when all of 64 threads on two cores had turns,
-/// wake-ups took a tenth of their time.
-pub(super) const MAX_TURNS: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 8 };
+/// The most producers that have a turn at the same time while the writer keeps working. Two producers
+/// fill the queue as fast as many do. With more of them, producers block and wake up more often, and the
+/// writer wakes them: with eight turns, floods of long events took up to twice the processor time.
+pub(super) const MAX_TURNS: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 2 };
 /// Bytes of queued events that stay in the cache of a core.
 const CACHED: usize = 2 << 20;
 /// About how many bytes an event takes besides its content.
@@ -122,6 +122,7 @@ impl Consumer {
             self.soft_limit = (CACHED / event).max(MIN_SOFT_LIMIT).min(self.queue.limits.capacity);
             self.queue.soft_limit.set(self.soft_limit);
         }
+        self.merge().end(&self.queue.lanes);
         self.put_buffers_back(Access::Try);
         self.publish_in_flight();
         self.counters().set_taking(false);

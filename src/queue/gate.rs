@@ -10,8 +10,8 @@
 //!   producer with the turn waits again, at the front of the wait queue.
 //! * An event that needs no bytes may overtake the first waiting producer while that producer waits for
 //!   bytes. It takes no bytes from it: of the producers that need bytes, only the first one gets them.
-//! * To wake a thread costs a system call. The writer wakes two of the producers that got a turn, and
-//!   each of them wakes the next.
+//! * To wake a thread costs a system call. So the writer gives few turns at a time, unless it is about to
+//!   wait.
 //!
 //! The gate does not know the queue or its events.
 
@@ -23,11 +23,6 @@ use crate::deadline::Deadline;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, fence,
 };
-
-/// How many producers the writer wakes each time it gives turns.
-const WRITER_WAKES: usize = 2;
-/// How many further producers a producer wakes when it gets its turn.
-const PRODUCER_WAKES: usize = 1;
 
 pub(super) struct Gate {
     /// Producers that wait or have a turn, and the bytes they need. Written under the lock only,
@@ -50,8 +45,6 @@ struct WaitQueue {
 struct State {
     /// Producers without a turn, the longest waiting first.
     waiters: VecDeque<Arc<Waiter>>,
-    /// Producers that have a turn and must still be woken.
-    to_wake: VecDeque<Arc<Waiter>>,
     /// Turns given and not yet used, and the bytes that go with them.
     turns: Need,
     /// What all producers that wait or have a turn need together.
@@ -97,7 +90,6 @@ impl Gate {
     pub(super) fn new() -> Self {
         let state = State {
             waiters: VecDeque::new(),
-            to_wake: VecDeque::new(),
             turns: Need::default(),
             total: Need::default(),
         };
@@ -211,10 +203,7 @@ impl Gate {
         let start = Instant::now();
         let turn = waiter.wait(deadline);
         let outcome = match turn {
-            Turn::Given => {
-                self.wake_some(PRODUCER_WAKES);
-                Waited::Turn
-            }
+            Turn::Given => Waited::Turn,
             Turn::Released => {
                 self.exit(&mut self.queue.state.lock(), waiter.need);
                 Waited::Released
@@ -231,13 +220,7 @@ impl Gate {
         // The producer may have got a turn meanwhile.
         let turn = *waiter.turn.lock();
         match turn {
-            Turn::Given => {
-                // A wake-up of this producer is lost, so this producer wakes the next one.
-                state.to_wake.retain(|other| !Arc::ptr_eq(other, waiter));
-                drop(state);
-                self.wake_some(PRODUCER_WAKES);
-                return Waited::Turn;
-            }
+            Turn::Given => return Waited::Turn,
             Turn::Released => {
                 self.exit(&mut state, waiter.need);
                 return Waited::Released;
@@ -277,42 +260,29 @@ impl Gate {
         state.turns.slots == 0 && !state.waiters.is_empty()
     }
 
-    /// Gives turns to waiting producers while there is room, until `at_most` turns are in use. Wakes a
-    /// few of these producers, or all of them if `at_most` is `usize::MAX`. Returns whether `at_most`
-    /// kept a producer from a turn: a later call may then give turns although no new room was made.
+    /// Gives turns to the producers that wait now, while there is room and until `at_most` turns are in
+    /// use. Returns whether a producer still waits for another reason than missing room: a later call may
+    /// then give turns although no new room was made.
     pub(super) fn admit(&self, at_most: usize, room: Room<'_>) -> bool {
         let mut state = self.queue.state.lock();
-        let more = loop {
-            if state.turns.slots >= at_most {
-                break !state.waiters.is_empty();
-            }
-            let Some(place) = state.next(room) else {
-                break false;
-            };
-            let Some(waiter) = state.waiters.remove(place) else {
-                break false;
-            };
-            state.turns.add(waiter.need);
-            *waiter.turn.lock() = Turn::Given;
-            state.to_wake.push_back(waiter);
-        };
+        // Before this loop ends, a producer may have used its turn and wait again. So the loop is limited
+        // by a number.
+        let most = at_most.saturating_sub(state.turns.slots).min(state.waiters.len());
+        let mut given = 0;
+        while given < most
+            && let Some(waiter) = state.give_turn(room)
+        {
+            given += 1;
+            // Without the lock, because the producer needs it as soon as it runs.
+            drop(state);
+            waiter.changed.notify_one();
+            state = self.queue.state.lock();
+        }
         let has_byte_waiters = state.waiters.iter().any(|waiter| {
             waiter.need.bytes > 0 && !room(state.turns.only_bytes(), waiter.need.only_bytes())
         });
         self.has_byte_waiters.store(has_byte_waiters, Ordering::Relaxed);
-        drop(state);
-        self.wake_some(if at_most == usize::MAX { usize::MAX } else { WRITER_WAKES });
-        more
-    }
-
-    /// Wakes producers that have a turn.
-    fn wake_some(&self, at_most: usize) {
-        for _ in 0..at_most {
-            let Some(waiter) = self.queue.state.lock().to_wake.pop_front() else {
-                break;
-            };
-            waiter.changed.notify_one();
-        }
+        given == most && !state.waiters.is_empty()
     }
 
     /// Whether any producer waits or has a turn. The caller has just made room.
@@ -327,14 +297,19 @@ impl Gate {
     pub(super) fn release_all(&self) {
         let mut state = self.queue.state.lock();
         let waiters = std::mem::take(&mut state.waiters);
-        let to_wake = std::mem::take(&mut state.to_wake);
         for waiter in &waiters {
             *waiter.turn.lock() = Turn::Released;
         }
         drop(state);
-        for waiter in waiters.iter().chain(&to_wake) {
+        for waiter in &waiters {
             waiter.changed.notify_one();
         }
+    }
+
+    /// Producers that wait without a turn.
+    #[cfg(all(test, not(wedr_loom)))]
+    pub(super) fn without_turn(&self) -> usize {
+        self.queue.state.lock().waiters.len()
     }
 
     fn enter(&self, state: &mut MutexGuard<'_, State>, need: Need) {
@@ -357,6 +332,15 @@ impl Gate {
 }
 
 impl State {
+    /// Gives a turn to a waiting producer, which the caller must wake.
+    fn give_turn(&mut self, room: Room<'_>) -> Option<Arc<Waiter>> {
+        let place = self.next(room)?;
+        let waiter = self.waiters.remove(place)?;
+        self.turns.add(waiter.need);
+        *waiter.turn.lock() = Turn::Given;
+        Some(waiter)
+    }
+
     /// The position of the producer that gets the next turn: the first producer, or, while that one
     /// waits for bytes, the first producer that needs no bytes.
     fn next(&self, room: Room<'_>) -> Option<usize> {

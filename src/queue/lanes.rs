@@ -73,12 +73,18 @@ const FREED_LATER: usize = 1 << 17;
 pub(super) struct Lanes {
     inputs: Vec<Sender<Event>>,
     tickets: Tickets,
+    left: Left,
     capacity: usize,
 }
 
 /// On a cache line of its own, since every producer writes it.
 #[repr(align(128))]
 struct Tickets(AtomicU64);
+
+/// About how many of the tickets belong to events that are not in the lanes any more. The writer stores it
+/// once for each pass. On a cache line of its own, since producers read it.
+#[repr(align(128))]
+struct Left(AtomicU64);
 
 /// How many lanes a queue of this capacity has on this machine: a power of two. The queue's tests
 /// and models do not call it, because they choose the number with `with_lanes`.
@@ -92,8 +98,8 @@ pub(super) fn count(capacity: usize) -> usize {
 pub(super) fn lanes(capacity: usize, count: usize) -> (Lanes, Merge) {
     let slots = |lane| capacity / count + usize::from(lane < capacity % count);
     let (inputs, outputs) = (0..count).map(|lane| bounded(slots(lane))).unzip();
-    let tickets = Tickets(AtomicU64::new(0));
-    (Lanes { inputs, tickets, capacity }, Merge::new(outputs))
+    let (tickets, left) = (Tickets(AtomicU64::new(0)), Left(AtomicU64::new(0)));
+    (Lanes { inputs, tickets, left, capacity }, Merge::new(outputs))
 }
 
 impl Lanes {
@@ -149,6 +155,18 @@ impl Lanes {
     pub(super) fn len(&self) -> usize {
         self.inputs.iter().map(Sender::len).sum()
     }
+
+    /// About how many events are in the lanes, without a look at the channels. The writer changes the head
+    /// of a channel with each event, and needs longer for that if a producer has read it meanwhile.
+    pub(super) fn estimate(&self) -> usize {
+        if self.inputs.len() == 1 {
+            // There are no tickets.
+            return self.len();
+        }
+        let left = self.left.0.load(Ordering::Relaxed);
+        let drawn = self.tickets.0.load(Ordering::Relaxed);
+        usize::try_from(drawn.saturating_sub(left)).unwrap_or(usize::MAX)
+    }
 }
 
 impl Drop for Lanes {
@@ -175,6 +193,8 @@ pub(super) struct Merge {
     current: usize,
     /// At most the cut. No event at the head of another lane has a ticket below this limit.
     limit: u64,
+    /// What to add to the number of events taken for [`Left`].
+    left_beside_taken: u64,
 }
 
 struct Lane {
@@ -188,7 +208,7 @@ struct Lane {
 impl Merge {
     fn new(lanes: Vec<Receiver<Event>>) -> Self {
         let lanes = lanes.into_iter().map(|events| Lane { events, head: None, taken: 0 });
-        Self { lanes: lanes.collect(), cut: 0, current: 0, limit: 0 }
+        Self { lanes: lanes.collect(), cut: 0, current: 0, limit: 0, left_beside_taken: 0 }
     }
 
     /// Begins a pass. The last pass of a session takes everything, whatever its ticket.
@@ -205,7 +225,18 @@ impl Merge {
             for lane in &mut self.lanes {
                 lane.take_head();
             }
+            let left = self.cut.wrapping_sub(self.len() as u64);
+            self.left_beside_taken = left.wrapping_sub(self.taken());
         }
+    }
+
+    /// Ends a pass.
+    pub(super) fn end(&self, lanes: &Lanes) {
+        lanes.left.0.store(self.left_beside_taken.wrapping_add(self.taken()), Ordering::Relaxed);
+    }
+
+    fn taken(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.taken).sum()
     }
 
     /// Hands the next event of this pass to `put`; false if there is none.

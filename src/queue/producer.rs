@@ -152,7 +152,7 @@ impl Queue {
     }
 
     fn has_spare_slots(&self, others: usize) -> bool {
-        let queued = self.lanes.len();
+        let queued = self.lanes.estimate();
         let limit = self.soft_limit.get();
         let taken = queued + others;
         let many = SPARE_SLOTS * EVENTS_PER_CHECK;

@@ -1,22 +1,65 @@
+use std::cell::Cell;
+use std::thread;
+
 use super::*;
 
-/// Four producers get turns, and the writer wakes two of them. `timed_out` are those whose deadline passes
-/// at that moment. Returns how many producers with a turn still must be woken.
-fn left_to_wake(timed_out: [usize; 2]) -> usize {
-    let gate = Gate::new();
-    let waiters = [(); 4].map(|()| match gate.join(Need::event(0), &|_, _| false) {
+const SLOT: Need = Need { slots: 1, bytes: 0 };
+
+fn join(gate: &Gate) -> Arc<Waiter> {
+    match gate.join(SLOT, &|_, _| false) {
         Place::InQueue(waiter) => waiter,
         Place::Turn => panic!("there is no room"),
-    });
-    gate.admit(8, &|_, _| true);
-    for waiter in timed_out.map(|index| &waiters[index]) {
-        assert_eq!(gate.time_out(waiter, &|_, _| false), Waited::Turn);
     }
-    gate.queue.state.lock().to_wake.len()
 }
 
 #[test]
-fn turn_at_the_deadline_wakes_the_next_producer() {
-    assert_eq!(left_to_wake([0, 1]), 0);
-    assert_eq!(left_to_wake([2, 3]), 0);
+fn turns_are_given_in_order_up_to_the_limit() {
+    let gate = Gate::new();
+    let waiters = [(); 4].map(|()| join(&gate));
+    let turns = || waiters.each_ref().map(|waiter| *waiter.turn.lock() == Turn::Given);
+    assert!(gate.admit(2, &|_, _| true), "the limit kept two producers from a turn");
+    assert_eq!(turns(), [true, true, false, false]);
+    assert!(gate.admit(2, &|_, _| true), "two turns are in use");
+    assert_eq!(turns(), [true, true, false, false]);
+    assert!(!gate.done(SLOT), "a producer has a turn");
+    assert!(gate.admit(2, &|_, _| true));
+    assert_eq!(turns(), [true, true, true, false]);
+    assert!(!gate.admit(usize::MAX, &|_, _| true));
+    assert_eq!(turns(), [true; 4]);
+}
+
+#[test]
+fn admission_ends_although_producers_come_back() {
+    const PRODUCERS: usize = 4;
+    let gate = &Gate::new();
+    let over = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let producers = [(); PRODUCERS].map(|()| {
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let waited = gate.wait(&join(gate), Deadline::NEVER, &|_, _| false);
+                    if waited == Waited::Turn {
+                        gate.done(SLOT);
+                    }
+                }
+            })
+        });
+        let mut most_turns = 0;
+        for _ in 0..1000 {
+            while gate.without_turn() < 2 {
+                thread::yield_now();
+            }
+            let turns = Cell::new(0);
+            gate.admit(usize::MAX, &|_, _| {
+                turns.set(turns.get() + 1);
+                turns.get() < 100 * PRODUCERS
+            });
+            most_turns = most_turns.max(turns.get());
+        }
+        over.store(true, Ordering::Relaxed);
+        while producers.iter().any(|producer| !producer.is_finished()) {
+            gate.release_all();
+        }
+        assert!(most_turns <= PRODUCERS, "{most_turns} turns at once");
+    });
 }

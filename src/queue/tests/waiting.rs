@@ -312,25 +312,31 @@ fn bytes_of_an_unbatched_event_admit_producers() {
 }
 
 #[test]
-fn producers_with_turns_wake_each_other() {
-    const WAITERS: usize = super::consumer::MAX_TURNS - 1;
+fn working_writer_gives_few_turns() {
+    const WAITERS: usize = 3 * super::consumer::MAX_TURNS;
     let (queue, mut consumer) = open(64, 0);
     let queue = &*queue;
+    // From its first event on, the writer is the one who gives turns.
+    push(queue, SHORT, Waiting::Never).unwrap();
+    pass(&mut consumer, usize::MAX, |_| ());
     while push(queue, SHORT, Waiting::Never).is_ok() {}
     thread::scope(|scope| {
         let _closes = Closes(queue);
-        let waiting: Vec<_> =
-            (0..WAITERS).map(|_| scope.spawn(|| push(queue, SHORT, Waiting::Policy))).collect();
+        for _ in 0..WAITERS {
+            scope.spawn(|| push(queue, SHORT, Waiting::Policy));
+        }
         while queue.gate.waits() < WAITERS as u64 {
             thread::yield_now();
         }
-        // The writer wakes a few producers, and does nothing more.
-        pass(&mut consumer, usize::MAX, |_| ());
-        consumer.admit();
-        let limit = Deadline::after(LIMIT);
-        while waiting.iter().any(|push| !push.is_finished()) {
-            assert!(!limit.has_passed(), "{} still wait", queue.gate.waiting());
-            thread::yield_now();
+        for passes in 1..=3 {
+            pass(&mut consumer, usize::MAX, |_| ());
+            consumer.admit();
+            assert_eq!(queue.gate.without_turn(), WAITERS - passes * super::consumer::MAX_TURNS);
+            let limit = Deadline::after(LIMIT);
+            while queue.gate.waiting() > queue.gate.without_turn() {
+                assert!(!limit.has_passed(), "a producer with a turn was not woken");
+                thread::yield_now();
+            }
         }
     });
 }
