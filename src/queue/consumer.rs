@@ -87,7 +87,6 @@ impl Consumer {
 
     /// Begins a pass over the queue.
     pub(crate) fn begin_pass(&mut self) {
-        self.note_high_water();
         self.counters().set_taking(true);
         // See `Queue::is_flushed`.
         fence(Ordering::Release);
@@ -166,6 +165,8 @@ impl Consumer {
 
     /// Counts `events` that were handed to the operating system.
     pub(crate) fn sent(&mut self, events: u64) {
+        // From one call to the next, the number of queued events only grows.
+        self.note_high_water();
         self.in_flight -= events as usize;
         // In this order: a flush that finds nothing in flight must find all events counted as sent.
         self.counters().sent.add(events);

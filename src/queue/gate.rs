@@ -88,11 +88,8 @@ pub(super) type Room<'a> = &'a dyn Fn(Need, Need) -> bool;
 
 impl Gate {
     pub(super) fn new() -> Self {
-        let state = State {
-            waiters: VecDeque::new(),
-            turns: Need::default(),
-            total: Need::default(),
-        };
+        let state =
+            State { waiters: VecDeque::new(), turns: Need::default(), total: Need::default() };
         Self {
             waiting: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),

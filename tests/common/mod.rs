@@ -149,9 +149,15 @@ pub fn is_accepted(sink: &EventSink, payload: &str, time: Duration) -> bool {
     })
 }
 
+/// The length of the payloads of [`fill`], in bytes.
+const FILLER: usize = 4096;
+/// The most events of [`fill`] that the writer has taken: those of one write of 64 KiB, and one of each of
+/// four lanes.
+pub const TAKEN_BY_THE_WRITER: usize = (64 << 10) / FILLER + 4;
+
 /// Emits to a stalled agent until the pipe and the queue are full. Returns how many events were accepted.
 pub fn fill(sink: &EventSink) -> u64 {
-    let payload = "x".repeat(4096);
+    let payload = "x".repeat(FILLER);
     let mut accepted = 0;
     while is_accepted(sink, &payload, WRITER_IS_BLOCKED_AFTER) {
         accepted += 1;

@@ -29,6 +29,30 @@ fn one_thread_fills_the_whole_queue() {
 }
 
 #[test]
+fn estimate_follows_the_number_of_queued_events() {
+    for lanes in [1, 4] {
+        let (queue, mut consumer) = open_lanes(lanes, 64, 0);
+        let count = || queue.lanes.estimate();
+        let fill = || while push(&queue, SHORT, Waiting::Never).is_ok() {};
+        fill();
+        pass(&mut consumer, 24, |_| ());
+        // Events at the heads of the lanes are still counted.
+        assert!((40..40 + lanes).contains(&count()), "{}", count());
+        fill();
+        // A push that fails may be counted, until the next pass.
+        for _ in 0..100 {
+            queue.full.clear();
+            assert!(push(&queue, SHORT, Waiting::Never).is_err());
+        }
+        assert!(count() >= 64, "{}", count());
+        while pass(&mut consumer, usize::MAX, |_| ()) > 0 {}
+        assert_eq!(count(), 0);
+        push(&queue, SHORT, Waiting::Never).unwrap();
+        assert_eq!(count(), 1);
+    }
+}
+
+#[test]
 fn eight_threads_fill_the_whole_queue() {
     for (lanes, capacity) in SHAPES {
         let (queue, _consumer) = open_lanes(lanes, capacity, BUDGET);

@@ -223,3 +223,18 @@ fn flush_sees_all_that_was_accepted_before_it() {
         });
     }
 }
+
+#[test]
+fn high_water_includes_events_in_flight() {
+    let (queue, mut consumer) = open_lanes(LANES, CAPACITY, 1 << 20);
+    let push_three = || (0..3).for_each(|_| push(&queue, SHORT, Waiting::Never).unwrap());
+    push_three();
+    consumer.begin_pass();
+    while consumer.take(|_| ()) {}
+    consumer.end_pass(0);
+    // The write of three events blocks.
+    push_three();
+    assert_eq!(queue.stats().queue_high_water, 6);
+    consumer.sent(3);
+    assert_eq!(queue.stats().queue_high_water, 6, "the mark never falls");
+}
