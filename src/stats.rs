@@ -38,7 +38,8 @@ pub struct Stats {
     pub lost: u64,
     /// Events accepted and not yet sent, including those that the writer has taken.
     pub queued: usize,
-    /// The most events that were queued at any time.
+    /// The largest value of `queued` so far. It may exceed `channel_capacity` by the events that the
+    /// writer had taken: those of one write, and one from each lane.
     pub queue_high_water: usize,
     /// How often an `emit` blocked on a full queue, including those that still block.
     pub waits: u64,
