@@ -73,7 +73,7 @@ const FREED_LATER: usize = 1 << 17;
 pub(super) struct Lanes {
     inputs: Vec<Sender<Event>>,
     tickets: Tickets,
-    left: Left,
+    gone: Gone,
     capacity: usize,
 }
 
@@ -84,7 +84,7 @@ struct Tickets(AtomicU64);
 /// About how many of the tickets belong to events that are not in the lanes any more. The writer stores it
 /// once for each pass. On a cache line of its own, since producers read it.
 #[repr(align(128))]
-struct Left(AtomicU64);
+struct Gone(AtomicU64);
 
 /// How many lanes a queue of this capacity has on this machine: a power of two. The queue's tests
 /// and models do not call it, because they choose the number with `with_lanes`.
@@ -98,8 +98,8 @@ pub(super) fn count(capacity: usize) -> usize {
 pub(super) fn lanes(capacity: usize, count: usize) -> (Lanes, Merge) {
     let slots = |lane| capacity / count + usize::from(lane < capacity % count);
     let (inputs, outputs) = (0..count).map(|lane| bounded(slots(lane))).unzip();
-    let (tickets, left) = (Tickets(AtomicU64::new(0)), Left(AtomicU64::new(0)));
-    (Lanes { inputs, tickets, left, capacity }, Merge::new(outputs))
+    let (tickets, gone) = (Tickets(AtomicU64::new(0)), Gone(AtomicU64::new(0)));
+    (Lanes { inputs, tickets, gone, capacity }, Merge::new(outputs))
 }
 
 impl Lanes {
@@ -163,9 +163,9 @@ impl Lanes {
             // There are no tickets.
             return self.len();
         }
-        let left = self.left.0.load(Ordering::Relaxed);
+        let gone = self.gone.0.load(Ordering::Relaxed);
         let drawn = self.tickets.0.load(Ordering::Relaxed);
-        usize::try_from(drawn.saturating_sub(left)).unwrap_or(usize::MAX)
+        usize::try_from(drawn.saturating_sub(gone)).unwrap_or(usize::MAX)
     }
 }
 
@@ -193,8 +193,6 @@ pub(super) struct Merge {
     current: usize,
     /// At most the cut. No event at the head of another lane has a ticket below this limit.
     limit: u64,
-    /// What to add to the number of events taken for [`Left`].
-    left_beside_taken: u64,
 }
 
 struct Lane {
@@ -208,7 +206,7 @@ struct Lane {
 impl Merge {
     fn new(lanes: Vec<Receiver<Event>>) -> Self {
         let lanes = lanes.into_iter().map(|events| Lane { events, head: None, taken: 0 });
-        Self { lanes: lanes.collect(), cut: 0, current: 0, limit: 0, left_beside_taken: 0 }
+        Self { lanes: lanes.collect(), cut: 0, current: 0, limit: 0 }
     }
 
     /// Begins a pass. The last pass of a session takes everything, whatever its ticket.
@@ -225,18 +223,14 @@ impl Merge {
             for lane in &mut self.lanes {
                 lane.take_head();
             }
-            let left = self.cut.wrapping_sub(self.len() as u64);
-            self.left_beside_taken = left.wrapping_sub(self.taken());
         }
     }
 
-    /// Ends a pass.
+    /// Ends a pass: corrects the estimate. A ticket whose push failed counts until then.
     pub(super) fn end(&self, lanes: &Lanes) {
-        lanes.left.0.store(self.left_beside_taken.wrapping_add(self.taken()), Ordering::Relaxed);
-    }
-
-    fn taken(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.taken).sum()
+        let drawn = lanes.tickets.0.load(Ordering::Relaxed);
+        let queued = self.lanes.iter().map(|lane| lane.events.len() as u64).sum();
+        lanes.gone.0.store(drawn.saturating_sub(queued), Ordering::Relaxed);
     }
 
     /// Hands the next event of this pass to `put`; false if there is none.
