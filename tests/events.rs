@@ -83,7 +83,7 @@ fn event_without_a_time_happened_now() {
 }
 
 #[test]
-fn session_limit_holds_to_the_byte() {
+fn session_limit_is_exact_to_the_byte() {
     watched(|| {
         let limit = 1000;
         let events = arrived(Script::new().max_payload_bytes(limit), |sink| {

@@ -5,7 +5,7 @@
 //!
 //! * `check_path` returns an error for a path that cannot be a pipe's. It opens nothing.
 //! * `Pipe::connect` opens the pipe. While the agent is too busy to accept a connection, it calls
-//!   `next_deadline` and tries again.
+//!   `next_deadline` and tries again. If that returns `None`, it fails with `TimedOut`.
 //! * `Pipe::check_agent` checks that the process at the other end is trusted.
 //! * `Pipe::read` returns the bytes that have arrived, at least one. `Pipe::write` hands some bytes to the
 //!   operating system and returns how many. If the pipe is not ready, they call `next_deadline` and wait. If
@@ -15,16 +15,17 @@
 //!   agent may send something instead of reading.
 //! * `Pipe::check_peer` fails if the agent is gone. It never waits. It reads and discards bytes that the agent
 //!   sent after its answer; they do not show whether the agent lives.
-//! * `Pipe::wait_closed` waits until the agent has closed the pipe. It returns [`Closed::Orderly`] only if the
-//!   agent has certainly read everything.
+//! * `Pipe::wait_closed` waits until the agent has closed the pipe. On Unix it returns [`Closed::Orderly`] only
+//!   if the agent has read everything. On Windows it returns it for every close, because Windows does not
+//!   report what the agent has read.
 //! * Dropping a `Pipe` closes it.
-//! * `Listener` (feature `test-util`) is the other end, for the test agent. It accepts connections as soon as
-//!   it exists. `Pipe::disconnect` closes that end as the agent does: bytes that the plugin has not read may
+//! * `Listener` (feature `test-util`) is the other end, for the test agent. A plugin can connect as soon as
+//!   the listener exists. `Pipe::disconnect` closes that end as the agent does: bytes that the plugin has not read may
 //!   be lost. `temporary_path` names a pipe for a listener, and `remove` removes its remains.
 //! * `DEFAULT_PATH` is the agent's pipe.
 //!
-//! A function calls `next_deadline` before each wait. It returns until when to wait before the next call, or
-//! `None` to give up.
+//! A function calls `next_deadline` before each wait. `next_deadline` returns the end of that wait, or `None`
+//! to give up.
 
 use crate::deadline::Deadline;
 
@@ -47,7 +48,7 @@ pub(crate) use sys::{DEFAULT_PATH, Pipe, check_path};
 #[cfg(feature = "test-util")]
 pub(crate) use sys::{Listener, remove, temporary_path};
 
-/// Called before each wait: returns until when to wait, or `None` to give up.
+/// Called before each wait. Returns the end of that wait, or `None` to give up.
 pub(crate) type NextDeadline<'a> = &'a mut dyn FnMut() -> Option<Deadline>;
 
 /// What a waiting write does with bytes that arrive.
@@ -67,16 +68,18 @@ pub(crate) enum Read {
     Bytes(usize),
     /// The other end closed, and everything it sent has been read.
     Closed,
+    /// No bytes arrived before `next_deadline` returned `None`.
     NotYet,
 }
 
 /// How the other end closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closed {
-    /// It has read everything.
+    /// On Unix: it had read everything. On Windows: it closed, with or without bytes unread.
     Orderly,
-    /// It left bytes unread, or the system does not tell.
+    /// It left bytes unread, the system does not report unread bytes, or the pipe failed.
     Abruptly,
+    /// It had not closed before `next_deadline` returned `None`.
     NotYet,
 }
 

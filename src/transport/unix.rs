@@ -52,7 +52,7 @@ pub(crate) fn check_path(path: &Path) -> Result<(), String> {
     }
 }
 
-/// The longest path of a socket in bytes: what `sockaddr_un` has, less the terminating NUL.
+/// The longest path of a socket in bytes. `sockaddr_un` has one byte more, for the terminating NUL.
 const PATH_MAX: usize =
     if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
 
@@ -183,7 +183,8 @@ impl Pipe {
                         Closed::NotYet => None,
                         closed => return closed,
                     },
-                    // Only its sending side is shut: wait for the other side, which `poll` always reports.
+                    // The agent has shut only its sending side. Wait until it shuts the other side too:
+                    // `poll` reports that event (POLLHUP) without a request.
                     _ => Some(PollFlags::empty()),
                 },
                 // Check the deadline also after bytes arrived: an agent may never stop sending.

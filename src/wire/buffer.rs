@@ -24,7 +24,7 @@ pub(super) struct Buffer<'a, 'l> {
     lender: &'l dyn Lender,
 }
 
-/// Where a finished text is: inline, with so many bytes, or in a buffer.
+/// Where a finished text is: inline, with this number of bytes, or in a buffer.
 pub(super) enum Text<'l> {
     Inline(u8),
     Long(LongText<'l>),
@@ -43,7 +43,7 @@ impl<'a, 'l> Buffer<'a, 'l> {
     #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) {
         let end = self.size.saturating_add(bytes.len());
-        // Once the text is too long to be inline, `end` is above the limit too.
+        // Once the text is too long to be inline, `end` is above `INLINE` too.
         if end <= INLINE {
             self.inline[self.size..end].copy_from_slice(bytes);
             self.size = end;
@@ -79,7 +79,7 @@ impl<'a, 'l> Buffer<'a, 'l> {
         }
     }
 
-    /// Lets `put` append to a long text.
+    /// Lets `put` append to a long text that is within the limit. Otherwise does nothing.
     #[inline]
     pub(super) fn put_long(&mut self, put: impl FnOnce(Long<'_>) -> Long<'_>) {
         if self.size > INLINE && self.size <= self.max {
@@ -121,7 +121,7 @@ pub(super) struct Long<'t> {
 }
 
 impl Long<'_> {
-    /// Whether `bytes` more may be put.
+    /// Whether the buffer has room for `bytes` bytes more.
     #[inline]
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.text.len() + bytes + WORD <= self.end
@@ -158,7 +158,7 @@ impl Words<'_> {
     }
 }
 
-/// A word that begins with these bytes, fewer than eight, and goes on with spaces.
+/// A word that begins with these bytes, fewer than eight, and ends with spaces.
 #[inline]
 pub(super) fn short_word(bytes: &[u8]) -> u64 {
     let n = bytes.len();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_whole_however_it_is_cut_up() {
+    fn text_is_complete_for_pieces_of_any_size() {
         let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         for size in
             [0, 1, INLINE - 1, INLINE, INLINE + 1, SCRATCH - 1, SCRATCH, SCRATCH + 1, 99_999]
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_put_like_any_bytes() {
+    fn put_few_stores_the_same_bytes_as_put() {
         let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
         for start in INLINE - 20..INLINE + 4 {
             for n in 0..20 {
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_limit_everything_is_counted_and_nothing_is_stored() {
+    fn bytes_beyond_the_limit_are_counted_but_not_stored() {
         for max in [0, 10, INLINE, 1000, SCRATCH, 100_000] {
             let mut inline = [0; INLINE];
             let mut buffer = Buffer::new(&mut inline, max, &NoLender);

@@ -15,7 +15,7 @@ const SEQ_DIGITS: usize = 20;
 /// What a content has besides its tail, in bytes.
 const AROUND_TAIL: usize = HEAD.len() + SEQ_DIGITS + 1;
 
-/// The most that a frame takes whose tail is inline, in bytes.
+/// The size of the largest frame whose tail is inline, in bytes.
 pub(crate) const INLINE_FRAME: usize = frame::PREFIX + AROUND_TAIL + INLINE;
 
 /// A serialised event except for its `seq`: `"ts_unix_ns":…,"kind":…,"payload":…}`.
@@ -30,7 +30,7 @@ pub(crate) enum EventTail {
     },
     Long {
         bytes: Vec<u8>,
-        /// The lane whose producers use this buffer again.
+        /// The lane to which the buffer returns, so that its producers use the buffer again.
         home: u8,
     },
 }
@@ -42,8 +42,8 @@ impl EventTail {
         Self::Inline { len: 0, bytes: [0; INLINE] }
     }
 
-    /// Writes an event whose whole content may have `max_content` bytes into a [`blank`](Self::blank).
-    /// Returns the text if it does not fit inline.
+    /// Writes an event into a [`blank`](Self::blank) tail. The event's whole content may have at most
+    /// `max_content` bytes. Returns the text if it does not fit inline.
     pub(crate) fn write<'l, T>(
         &mut self,
         kind: &str,
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn event_is_framed_as_serde_json_would() {
+    fn event_has_the_same_frame_as_with_serde_json() {
         for text in ["", "short", &"long".repeat(500)] {
             let payload = json!({ "text": text, "n": [1, 2.5, null] });
             let tail = EventTail::encode("acme.\"x\"\n", 17, &payload, MAX_CONTENT).unwrap();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_holds_to_the_byte() {
+    fn limit_is_exact_to_the_byte() {
         let limit = 1000;
         let content = |n: usize| EventTail::encode("k", 1, &"x".repeat(n), limit);
         let fits = (0..limit).rev().find(|n| content(*n).is_ok()).unwrap();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_too_small_for_any_event_refuses_all() {
+    fn limit_below_the_smallest_event_refuses_all() {
         for max in [0, 10, AROUND_TAIL] {
             let refused = EventTail::encode("k", 1, &(), max).err();
             assert!(matches!(refused, Some(Error::PayloadTooLarge { .. })), "{refused:?}");

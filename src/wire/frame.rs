@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_read_however_the_stream_is_cut_up() {
+    fn frames_are_read_from_pieces_of_any_size() {
         let stream = framed(&[b"{}", b"[1,2]", b"x"]);
         for cut in 1..=stream.len() {
             let mut reader = FrameReader::default();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_frames_are_counted_up_to_the_byte() {
+    fn count_whole_counts_a_frame_at_its_last_byte() {
         let stream = framed(&[b"ab", b"cde", b"f"]);
         let ends = [6, 13, 18];
         for written in 0..=stream.len() {
@@ -176,8 +176,8 @@ mod tests {
         }
     }
 
-    /// Calls `check` with random generators. The second argument grows from 1 to 20, for the sizes of
-    /// the inputs: the first failure is one of the small ones. The last printed seed is the failure's.
+    /// Calls `check` with random generators. The second argument grows from 1 to 20 and bounds the size of
+    /// the input, so that the first failure has a small input. The last printed seed is that of the failure.
     fn with_random_input(check: impl Fn(&mut Rng, usize)) {
         for round in 0..1000 {
             let seed = fastrand::u64(..);
@@ -190,8 +190,8 @@ mod tests {
         (0..count).map(|_| rng.u8(..)).collect()
     }
 
-    /// Short frames, among them some without a content, and sometimes a byte that makes prefixes of the
-    /// bytes around it.
+    /// Short frames, some of them without a content. Sometimes an extra byte precedes a frame, so that the
+    /// reader finds the next length prefix at the wrong place.
     fn stream(rng: &mut Rng, frames: usize) -> Vec<u8> {
         let mut stream = Vec::new();
         for _ in 0..frames {

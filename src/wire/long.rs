@@ -27,7 +27,7 @@ pub(crate) trait Lender {
     fn capacity(&self, bytes: usize) -> usize;
     /// Takes a buffer back. It need not be empty.
     fn take_back(&self, buffer: Vec<u8>);
-    /// Writes off a lent buffer with this capacity, which the borrower keeps.
+    /// Tells the lender that it does not get a lent buffer back. `bytes` is the buffer's capacity.
     fn write_off(&self, bytes: usize);
 }
 
@@ -48,8 +48,9 @@ impl Lender for NoLender {
     fn write_off(&self, _: usize) {}
 }
 
-/// A text that does not fit inline, in a lent buffer, in the thread's scratch buffer, or, if it is
-/// longer than [`SCRATCH`] bytes, in a buffer of its own. Dropping it gives the buffer back.
+/// A text that does not fit inline. It is in a lent buffer or, if none is lent, in the thread's scratch
+/// buffer. A text that is longer than [`SCRATCH`] bytes, or probably becomes longer, is in a new buffer
+/// instead of the scratch buffer. Dropping the text gives a lent buffer and the scratch buffer back.
 #[derive(Default)]
 pub(crate) struct LongText<'l> {
     bytes: Vec<u8>,
@@ -92,7 +93,7 @@ impl<'l> LongText<'l> {
         *self = longer;
     }
 
-    /// Notes the length of a text that is complete.
+    /// Stores the length of a text that is complete, for the next text.
     pub(super) fn finish(&self) {
         let _ = KEPT.try_with(|kept| kept.last.set(self.bytes.len()));
     }
@@ -101,13 +102,13 @@ impl<'l> LongText<'l> {
         &self.bytes
     }
 
-    /// The buffer, to be appended to. Its capacity must stay as it is.
+    /// The buffer. The caller may append to it, but must not change its capacity.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Returns the buffer, and whether it was lent. Returns the text instead if it is in the scratch
-    /// buffer, or if its buffer has more capacity than `at_most`.
+    /// Returns the buffer, and whether it was lent. Returns the text instead if the buffer was not lent and
+    /// the text has at most [`SCRATCH`] bytes, or if the buffer has more capacity than `at_most` bytes.
     pub(crate) fn into_buffer(mut self, at_most: usize) -> Result<(Vec<u8>, bool), Self> {
         let is_own = self.lender.is_some() || self.bytes.len() > SCRATCH;
         if is_own && self.bytes.capacity() <= at_most {
@@ -123,8 +124,8 @@ impl<'l> LongText<'l> {
         Self { bytes, lender: None }
     }
 
-    /// Keeps a lent buffer. The producer may have to wait with this text, and must not meanwhile hold bytes
-    /// for which other producers wait.
+    /// Makes a lent buffer the text's own. The producer may block with this text, and a blocked producer must
+    /// not hold bytes of the byte budget for which other producers wait.
     pub(crate) fn keep(&mut self) {
         if let Some(lender) = self.lender.take() {
             lender.write_off(self.bytes.capacity());

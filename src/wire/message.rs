@@ -45,7 +45,7 @@ pub enum PluginMessage {
 /// ```
 /// use wedr_plugin_sdk::testing::RecordedSession;
 /// fn assert_version(session: &RecordedSession) {
-///     let hello = session.hello.as_ref().expect("the plugin said hello");
+///     let hello = session.hello.as_ref().expect("the plugin sent hello");
 ///     assert_eq!(hello.plugin_version, env!("CARGO_PKG_VERSION"));
 /// }
 /// ```
@@ -100,7 +100,8 @@ pub(crate) enum AgentMessage {
     Reject { reason: String },
 }
 
-/// Numbers that are `u32` on the wire are read as `u64`: they are limits, and larger ones are harmless.
+/// The protocol has `u32` numbers here. They are read as `u64`, so that a larger number does not end the
+/// handshake: the limit is lowered to 1 MiB, and a long interval only means few heartbeats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HelloAck {
     pub(crate) session_id: String,
@@ -113,7 +114,7 @@ pub(crate) struct HelloAck {
 }
 
 impl HelloAck {
-    /// The most bytes that the content of an event may have: what the agent says, 1 MiB at most.
+    /// The most bytes that the content of an event may have: the agent's limit, but at most 1 MiB.
     pub(crate) fn max_content(&self) -> usize {
         usize::try_from(self.max_payload_bytes).unwrap_or(MAX_CONTENT).min(MAX_CONTENT)
     }
@@ -144,18 +145,19 @@ impl PluginMessage {
 
 /// The message that a content holds.
 pub(crate) fn from_content<T: DeserializeOwned>(content: &[u8]) -> serde_json::Result<T> {
-    // serde would take an array for a message as well.
+    // serde also accepts an array as a message.
     if !content.trim_ascii_start().starts_with(b"{") {
-        return Err(serde_json::Error::custom("it is no JSON object"));
+        return Err(serde_json::Error::custom("it is not a JSON object"));
     }
     serde_json::from_slice(content)
 }
 
-/// The frame of `message`; the caller sees to its length.
+/// The frame of `message`. The caller checks that its content has at most 1 MiB.
 pub(crate) fn to_frame(message: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::new();
     let at = frame::start(&mut out);
-    serde_json::to_writer(&mut out, message).expect("messages serialise, and a Vec takes all");
+    serde_json::to_writer(&mut out, message)
+        .expect("a message serialises, and a write to a Vec does not fail");
     frame::finish(&mut out, at, 0);
     out
 }

@@ -1,4 +1,4 @@
-//! The wire: what bytes mean, both ways. See docs/protocol.md.
+//! The wire format: messages to bytes and back. See docs/protocol.md.
 //!
 //! The limits on payloads are checked in three places: `event` checks the size of an event, `json` checks
 //! values while it writes them, and `raw` checks text that is JSON already. The agents in this crate
@@ -18,6 +18,6 @@ pub(crate) const MAX_CONTENT: usize = 1 << 20;
 pub(crate) const SCHEMA_VERSION: u32 = 1;
 /// The interval of heartbeats in seconds, if `hello_ack` does not suggest one.
 pub(crate) const DEFAULT_HEARTBEAT_SEC: u64 = 30;
-/// How deep a payload may be nested. The agent's parser accepts fewer than 128 levels, and the content is one
-/// of them.
+/// How many levels deep a payload may be nested. The agent's parser accepts at most 127 levels, and the
+/// content's object is one of them.
 pub(crate) const MAX_PAYLOAD_DEPTH: usize = 126;

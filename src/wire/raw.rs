@@ -2,8 +2,8 @@
 //!
 //! `serde_json` passes the text of a `RawValue`, and a number under its feature `arbitrary_precision`, as
 //! a struct with a private name. `serde_json` writes the text. This module checks that the agent's parser
-//! accepts the text: nesting is limited, a number must fit an `f64`, and a surrogate must have its other
-//! half.
+//! accepts the text: nesting is limited, a number must fit an `f64`, and an escaped surrogate must be one of a
+//! pair.
 
 use std::io;
 
@@ -39,7 +39,7 @@ where
     checked.refusal.map_or_else(|| Ok(result?), Err)
 }
 
-/// Passes on what the agent accepts, and stores the first refusal.
+/// Writes text that the agent accepts, and stores the first refusal.
 struct Checked {
     levels: usize,
     refusal: Option<Error>,
@@ -59,7 +59,7 @@ fn too_deep() -> Error {
 impl Formatter for &mut Checked {
     /// Called for a struct with a private name that `serde_json` does not know.
     fn begin_object<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
-        let unknown = "a struct with a name that serde_json keeps for itself";
+        let unknown = "a struct has a name that serde_json uses itself; give it another name";
         Err(self.refuse(serde_json::Error::custom(unknown).into()))
     }
 
@@ -82,9 +82,9 @@ impl Formatter for &mut Checked {
     }
 }
 
-/// Checks that a number, which has JSON's grammar, is in the range of the agent's parser. That parser
-/// may round correctly or, without `serde_json`'s feature `float_roundtrip`, a little off, so that the
-/// largest numbers become infinite. Both must accept the number.
+/// Checks that a number, which has JSON's grammar, is in the range of the agent's parser. With `serde_json`'s
+/// feature `float_roundtrip` that parser rounds correctly. Without the feature it may be slightly wrong, so
+/// that the largest numbers become infinite. The number must be finite in both cases.
 fn check_number(text: &str) -> Result<(), Error> {
     let is_finite = text.parse::<f64>().is_ok_and(f64::is_finite) && read_simply(text).is_finite();
     if is_finite { Ok(()) } else { Err(serde_json::Error::custom("number out of range").into()) }
@@ -97,7 +97,7 @@ fn read_simply(text: &str) -> f64 {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let mut significand = 0_u64;
     let mut scale = 0_i64;
-    // Digits that a `u64` does not hold are dropped, and so are all after them.
+    // The first digit that does not fit into the `u64` is dropped, and so are all digits after it.
     let mut is_full = false;
     let mut take = |digit: u8| {
         let more = significand.checked_mul(10).and_then(|n| n.checked_add(u64::from(digit - b'0')));
@@ -148,7 +148,7 @@ pub(super) fn private_key() -> serde_json::Error {
     ))
 }
 
-/// Checks one JSON value as text. Goes over it once, without recursion.
+/// Checks one JSON value as text. Does not use recursion.
 fn check_fragment(text: &str, max_depth: usize) -> Result<(), Error> {
     // Checks the grammar, on which the scan below relies.
     serde_json::from_str::<IgnoredAny>(text)?;
@@ -203,9 +203,9 @@ mod tests {
         serde_json::from_str::<Value>(&format!("{{\"payload\":{payload}}}")).is_ok()
     }
 
-    /// Near the end of the range the parser's own rounding decides.
+    /// Near the largest `f64`, the rounding of the parser decides whether it accepts a number.
     #[test]
-    fn large_numbers_are_refused_exactly_where_the_agent_stops() {
+    fn large_numbers_are_refused_exactly_if_the_agent_does() {
         let mut rng = fastrand::Rng::with_seed(17);
         let mut seen = [0, 0];
         for _ in 0..20_000 {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_text_is_refused_exactly_where_the_agent_stops() {
+    fn raw_text_is_refused_exactly_if_the_agent_does() {
         let deep = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
         for text in [
             "1",
@@ -269,7 +269,7 @@ mod tests {
             &deep(200),
             &"9".repeat(308),
             &"9".repeat(310),
-            // They round to the largest number, or the parser reads them so.
+            // They round to the largest `f64` exactly, or as the parser rounds.
             "1.7976931348623158e308",
             "1.79769313486231569e308",
             "17976931348623157e292",

@@ -39,7 +39,7 @@ pub(crate) fn remove(path: &Path) {
 }
 
 impl Pipe {
-    /// A socket's buffer outlives its other end, so this is a close like any other.
+    /// On Unix the same as dropping the pipe: the plugin can still read what was sent before.
     pub(crate) fn disconnect(self) {
         drop(self);
     }

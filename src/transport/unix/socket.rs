@@ -13,14 +13,14 @@ pub(super) const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) const NO_SIGNAL: MsgFlags = MsgFlags::empty();
 
-/// A socket with a number above 2. If the host has closed a standard stream, the system could give the
-/// stream's number to the socket, and the host's output would go to the agent.
+/// Makes a socket whose file descriptor is above 2. If the host has closed a standard stream, the system
+/// can give the stream's descriptor to a socket, and the host's output would go to the agent.
 pub(super) fn new_socket() -> io::Result<OwnedFd> {
     let socket = lowest_socket()?;
     if socket.as_raw_fd() > 2 {
         return Ok(socket);
     }
-    // std gives clones numbers from 3.
+    // The descriptor of a clone is at least 3.
     socket.try_clone()
 }
 
@@ -33,7 +33,7 @@ fn lowest_socket() -> io::Result<OwnedFd> {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn lowest_socket() -> io::Result<OwnedFd> {
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
-    // A clone is made close-on-exec.
+    // `try_clone` sets close-on-exec on the clone.
     let stream = std::os::unix::net::UnixStream::from(socket.try_clone()?);
     stream.set_nonblocking(true)?;
     Ok(stream.into())
@@ -50,7 +50,7 @@ pub(super) fn peer_uid(socket: &OwnedFd) -> io::Result<u32> {
     Ok(nix::unistd::getpeereid(socket)?.0.as_raw())
 }
 
-/// The kernel's memory for sent bytes that the other end has not read; zero if it has read all.
+/// The kernel's memory, in bytes, for sent data that the other end has not read; zero if it has read all.
 ///
 /// This is the number that the ioctl SIOCOUTQ gives for a Unix socket. It is also zero once the
 /// other end has closed with bytes unread: then the next `recv` fails with ECONNRESET.

@@ -25,7 +25,7 @@ pub(super) fn check(trust: &AgentTrust, peer: io::Result<u32>) -> Result<()> {
         AgentTrust::Uid(uid) => [*uid, *uid],
     };
     let uid = peer.map_err(|e| {
-        untrusted(format!("the system does not say which user it runs as ({e}); {NAME_IT}"))
+        untrusted(format!("the system does not report which user it runs as ({e}); {NAME_IT}"))
     })?;
     if is_any_unmapped_user(uid) {
         return Err(untrusted(format!(
@@ -72,7 +72,8 @@ fn is_any_unmapped_user(_: u32) -> bool {
 fn all_users_are_mapped() -> bool {
     match fs::read_to_string("/proc/self/uid_map") {
         Ok(map) => maps_all_users(&map),
-        // A kernel without user namespaces maps all users. Without /proc the answer is unknown, so it is no.
+        // A kernel without user namespaces maps all users. Without /proc the answer is unknown: return false,
+        // which trusts fewer users.
         Err(e) => e.kind() == io::ErrorKind::NotFound && Path::new("/proc/self/status").exists(),
     }
 }

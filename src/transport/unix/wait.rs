@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probe_sees_what_poll_sees() {
+    fn probe_reports_the_same_state_as_poll() {
         type Act = fn(&mut UnixStream);
         let acts: [Act; 5] = [
             |_| {},

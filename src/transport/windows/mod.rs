@@ -51,13 +51,14 @@ const PREFIX: &str = r"\\.\pipe\";
 const PATH_MAX: usize = 256;
 /// The most bytes of one write: the size of the agent's pipe buffers.
 const BUFFER: usize = 64 << 10;
-/// How many reads are posted at once, and how many bytes each takes. The agent sends a reject as two
-/// writes, and at least two reads must be posted before that.
+/// How many reads are posted at once. The agent sends a reject as two writes, and at least two reads must be
+/// posted before that.
 const READS: usize = 4;
+/// The most bytes of one read.
 const READ: usize = 16 << 10;
-/// How many reads are discarded at once: more than the posted reads and the agent's buffer can hold, so
-/// that the check also finds a pipe closed after a last message. There is a limit, because an agent
-/// that sends all the time must not block the writer.
+/// The most reads that one check discards. They hold more than the posted reads and the agent's buffer
+/// together, so the check also finds a pipe that the agent closed after a last message. There is a limit,
+/// because an agent that sends all the time must not block the writer.
 const DISCARDED_READS: usize = 16;
 /// The longest single wait for a free instance of the pipe.
 const BUSY_SLICE: Duration = Duration::from_millis(100);
@@ -68,7 +69,7 @@ pub(crate) fn check_path(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let name = path.to_str().and_then(|path| path.strip_prefix(PREFIX));
     let Some(name) = name else {
-        return Err(format!("{shown} is no local pipe: it must be {PREFIX}NAME"));
+        return Err(format!("{shown} is not a local pipe: it must be {PREFIX}NAME"));
     };
     if name.is_empty() || name.contains(['\\', '/', '\0']) {
         return Err(format!(
@@ -78,7 +79,7 @@ pub(crate) fn check_path(path: &Path) -> Result<(), String> {
     let length = path.as_os_str().encode_wide().count();
     if length > PATH_MAX {
         return Err(format!(
-            "the pipe's path has {length} characters, and may have {PATH_MAX}: {shown}"
+            "the pipe's path has {length} UTF-16 units, and may have {PATH_MAX}: {shown}"
         ));
     }
     Ok(())
@@ -116,7 +117,8 @@ impl Pipe {
                 .read(true)
                 .write(true)
                 .custom_flags(FILE_FLAG_OVERLAPPED)
-                // A process that squats on the agent's name may identify the plugin's user, but not impersonate it.
+                // Another process may listen at the agent's path. It may identify the plugin's user, but not
+                // impersonate it.
                 .security_qos_flags(SECURITY_IDENTIFICATION)
                 .open(path);
             match opened {
@@ -175,7 +177,7 @@ impl Pipe {
         next_deadline: NextDeadline<'_>,
     ) -> io::Result<Read> {
         loop {
-            self.look()?;
+            self.update_first_read()?;
             let first = &mut self.reads[0];
             match &mut first.state {
                 State::Closed => return Ok(Read::Closed),
@@ -217,7 +219,7 @@ impl Pipe {
             let continues = match self.arrival {
                 Arrival::Stays => true,
                 Arrival::EndsWrite => {
-                    self.look()?;
+                    self.update_first_read()?;
                     !matches!(self.reads[0].state, State::Unread(_))
                 }
                 Arrival::IsDiscarded => {
@@ -227,8 +229,8 @@ impl Pipe {
             };
             match next_deadline() {
                 Some(deadline) if continues => self.writing.wait(deadline)?,
-                // The cancelled write may report 0 bytes although the other end has read some: write
-                // nothing after it.
+                // The cancelled write may report 0 bytes although the other end has read some. So the caller
+                // writes nothing after a 0.
                 _ => return self.writing.cancel().or(Ok(0)),
             }
         }
@@ -275,16 +277,16 @@ impl Pipe {
 
     /// Discards the bytes of the first read, if it has any, and checks the next read.
     fn discard(&mut self) -> io::Result<()> {
-        self.look()?;
+        self.update_first_read()?;
         if let State::Unread(_) = self.reads[0].state {
             self.repost_first()?;
-            self.look()?;
+            self.update_first_read()?;
         }
         Ok(())
     }
 
     /// Updates the state of the first read, without waiting.
-    fn look(&mut self) -> io::Result<()> {
+    fn update_first_read(&mut self) -> io::Result<()> {
         let first = &mut self.reads[0];
         if matches!(first.state, State::Pending) && first.operation.is_done()? {
             // After an empty write of the peer, a read returns 0 bytes.

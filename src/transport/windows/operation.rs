@@ -38,7 +38,7 @@ unsafe impl Send for Operation {}
 
 impl Operation {
     pub(super) fn new(file: Arc<OwnedHandle>, buffer: usize) -> io::Result<Self> {
-        // SAFETY: no attributes and no name; manual reset, as GetOverlappedResult wants it.
+        // SAFETY: no attributes and no name; manual reset, as GetOverlappedResult requires it.
         let event = unsafe { CreateEventW(ptr::null(), TRUE, FALSE, ptr::null()) };
         if event.is_null() {
             return Err(io::Error::last_os_error());
@@ -58,7 +58,7 @@ impl Operation {
 
     /// The buffer, with the bytes of the last read. No operation may be pending.
     pub(super) fn buffer(&self) -> &[u8] {
-        assert!(!self.pending, "the buffer is the kernel's while a read is pending");
+        assert!(!self.pending, "the kernel uses the buffer while an operation is pending");
         // SAFETY: the pointer is valid until drop, and nothing is pending.
         unsafe { &self.shared.as_ref().buffer }
     }
@@ -114,7 +114,7 @@ impl Operation {
         Ok(())
     }
 
-    /// Whether the operation is complete; without waiting.
+    /// Whether the operation is complete. Never waits.
     pub(super) fn is_done(&self) -> io::Result<bool> {
         self.wait_for(0)
     }
@@ -167,8 +167,7 @@ impl Operation {
 
     /// Cancels the operation and takes its result: the operation may have completed before.
     pub(super) fn cancel(&mut self) -> io::Result<usize> {
-        // SAFETY: the OVERLAPPED is valid. The call fails if the operation has completed; that is no
-        // error here.
+        // SAFETY: the OVERLAPPED is valid. The call fails if the operation has completed, which is expected.
         unsafe { CancelIoEx(self.file.as_raw_handle(), self.overlapped()) };
         self.result()
     }
@@ -189,7 +188,7 @@ impl Drop for Operation {
     }
 }
 
-/// The milliseconds until `deadline`, rounded up: a value rounded down would spin in the last one.
+/// The milliseconds until `deadline`, rounded up. Otherwise the caller would spin in the last millisecond.
 pub(super) fn milliseconds(deadline: Deadline) -> u32 {
     match deadline.instant() {
         None => INFINITE,

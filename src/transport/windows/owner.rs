@@ -34,7 +34,7 @@ pub(super) fn check(pipe: BorrowedHandle<'_>) -> Result<(), Unchecked> {
     let untrusted = |why: String| Unchecked::Untrusted(why);
     let owner = Owner::of(pipe).map_err(|e| match e {
         e if says_closed(&e) => Unchecked::Closed,
-        e => untrusted(format!("the system does not say whom the pipe belongs to ({e})")),
+        e => untrusted(format!("the system does not report the pipe's owner ({e})")),
     })?;
     let own =
         own_user().map_err(|e| untrusted(format!("the plugin's own user is not known ({e})")))?;

@@ -1,4 +1,4 @@
-//! The error codes of named pipes, and what the transport makes of each. Operations that are pending when a
+//! The error codes of named pipes, and the transport's result for each. Operations that are pending when a
 //! pipe is dropped.
 
 use std::os::windows::io::AsRawHandle;
@@ -26,7 +26,7 @@ fn watched(test: impl FnOnce() + Send + 'static) {
         test();
     });
     let over = finished.recv_timeout(Duration::from_secs(60));
-    assert_ne!(over, Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
+    assert_ne!(over, Err(mpsc::RecvTimeoutError::Timeout), "the test hangs");
     running.join().unwrap_or_else(|panic| resume_unwind(panic));
 }
 
@@ -36,7 +36,7 @@ fn next_deadline() -> impl FnMut() -> Option<Deadline> {
     move || (!deadline.has_passed()).then_some(deadline)
 }
 
-fn no_patience() -> Option<Deadline> {
+fn never_wait() -> Option<Deadline> {
     None
 }
 
@@ -58,7 +58,7 @@ fn failure(
     let ended = match start(&mut operation) {
         Ok(()) => {
             operation.wait(Deadline::after(Duration::from_secs(20))).unwrap();
-            assert!(operation.is_done().unwrap(), "it does not end");
+            assert!(operation.is_done().unwrap(), "the operation does not end");
             operation.result()
         }
         Err(e) => Err(e),
@@ -83,7 +83,7 @@ fn assert_lost(mut plugin: Pipe) {
 }
 
 #[test]
-fn only_a_local_pipe_is_a_path() {
+fn check_path_accepts_only_local_pipes() {
     assert_eq!(check_path(Path::new(DEFAULT_PATH)), Ok(()));
     assert_eq!(check_path(Path::new(r"\\.\pipe\with spaces.é")), Ok(()));
     let long = format!(r"\\.\pipe\{}", "x".repeat(300));
@@ -117,16 +117,16 @@ fn missing_pipe_is_error_2() {
 }
 
 #[test]
-fn busy_pipe_is_231_and_waited_for() {
+fn busy_pipe_is_error_231_and_connect_waits() {
     watched(|| {
         let path = temporary_path().unwrap();
         let mut listener = Listener::bind(&path).unwrap();
         // The only instance has a client now. The listener creates the next instance when it accepts this
         // client.
-        let first = Pipe::connect(&path, &mut no_patience).unwrap();
+        let first = Pipe::connect(&path, &mut never_wait).unwrap();
         let opened = OpenOptions::new().read(true).write(true).open(&path);
         assert_eq!(opened.unwrap_err().raw_os_error(), Some(PIPE_BUSY));
-        let timed_out = Pipe::connect(&path, &mut no_patience).err().unwrap();
+        let timed_out = Pipe::connect(&path, &mut never_wait).err().unwrap();
         assert_eq!(timed_out.kind(), io::ErrorKind::TimedOut);
         let mut agent = None;
         let mut next_deadline = next_deadline();
@@ -137,13 +137,13 @@ fn busy_pipe_is_231_and_waited_for() {
             next_deadline()
         })
         .unwrap();
-        assert!(agent.is_some(), "it did not wait");
+        assert!(agent.is_some(), "connect did not wait");
         drop(first);
     });
 }
 
 #[test]
-fn server_that_has_closed_is_109_to_a_read_and_232_to_a_write() {
+fn closed_server_is_109_to_reads_and_232_to_writes() {
     watched(|| {
         let (plugin, agent) = pair();
         drop(agent);
@@ -154,7 +154,7 @@ fn server_that_has_closed_is_109_to_a_read_and_232_to_a_write() {
 }
 
 #[test]
-fn server_that_has_disconnected_is_233_to_a_read_and_a_write() {
+fn disconnected_server_is_233_to_reads_and_writes() {
     watched(|| {
         let (plugin, agent) = pair();
         agent.disconnect();
@@ -165,24 +165,25 @@ fn server_that_has_disconnected_is_233_to_a_read_and_a_write() {
 }
 
 #[test]
-fn cancelled_operation_is_995_and_out_of_time() {
+fn cancelled_read_is_995_and_cancelled_write_is_0() {
     watched(|| {
         let (mut plugin, _agent) = pair();
         let mut reading = Operation::new(Arc::clone(&plugin.file), 16).unwrap();
         reading.start_read().unwrap();
         let error = reading.cancel().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(OPERATION_ABORTED));
-        // Each posted read takes as much, and the test does not collect its bytes.
+        // The agent's posted reads and the pipe's buffer take the first bytes, and the test collects none of
+        // them. So a later write stays pending.
         let large = vec![b'x'; BUFFER];
         let written: Vec<_> =
-            (0..8).map(|_| plugin.write(&large, &mut no_patience).unwrap()).collect();
+            (0..8).map(|_| plugin.write(&large, &mut never_wait).unwrap()).collect();
         assert_eq!(written.last(), Some(&0), "{written:?}");
         assert!(written[0] > 0, "{written:?}");
     });
 }
 
 #[test]
-fn operation_that_never_began_is_over() {
+fn operation_can_start_again_after_a_failed_start() {
     watched(|| {
         let (plugin, agent) = pair();
         agent.disconnect();
@@ -224,7 +225,7 @@ fn agent_that_writes_empty_messages_is_not_lost() {
         // Wine does not pass an empty write to the reader. Windows passes it on as a read of 0 bytes, which
         // must not extend a wait.
         for _ in 0..=READS {
-            assert_eq!(plugin.read(&mut [0; 16], &mut no_patience).unwrap(), Read::NotYet);
+            assert_eq!(plugin.read(&mut [0; 16], &mut never_wait).unwrap(), Read::NotYet);
         }
         plugin.check_peer().unwrap();
     });

@@ -10,7 +10,7 @@ use super::escape::put_string;
 use super::{Json, JsonResult};
 use crate::wire::{MAX_PAYLOAD_DEPTH, raw};
 
-/// An array or an object that has begun.
+/// An array or an object that was begun and not yet ended.
 pub(in crate::wire) struct Compound<'j, 'a, 'l> {
     json: &'j mut Json<'a, 'l>,
     first: bool,
@@ -40,7 +40,7 @@ impl<'j, 'a, 'l> Compound<'j, 'a, 'l> {
         }
     }
 
-    /// Keys and values must take turns.
+    /// Keys and values must alternate. If they do not, the map counts as unfinished.
     #[inline]
     fn expect_value(&mut self, expects: bool) {
         self.json.unfinished += usize::from(self.expects_value == expects);

@@ -10,7 +10,7 @@ use crate::wire::buffer::{Buffer, WORD, short_word};
 
 /// Bytes of a long string that are searched and written at once.
 const BLOCK: usize = 32;
-/// Bytes of an escape, at most.
+/// The most bytes of one escape.
 const LONGEST_ESCAPE: usize = 6;
 
 /// Writes `text` as a JSON string.
@@ -27,7 +27,8 @@ fn put_escaped(out: &mut Buffer<'_, '_>, text: &str) {
         let before = rest.len();
         rest = put_long_escaped(out, rest);
         if rest.len() == before {
-            // There was not enough room, neither inline nor in the long text's buffer.
+            // No block was written: the text is still inline, its buffer has no room for a block, or the rest is
+            // shorter than a block.
             let clean = clean_run(rest);
             out.put(&rest[..clean]);
             rest = &rest[clean..];
@@ -39,7 +40,8 @@ fn put_escaped(out: &mut Buffer<'_, '_>, text: &str) {
     }
 }
 
-/// Writes blocks while the long text's buffer has room for a block. Returns the rest.
+/// Writes blocks while the long text's buffer has room for a block. Returns the rest: all of `text` if the
+/// text is still inline.
 fn put_long_escaped<'t>(out: &mut Buffer<'_, '_>, text: &'t [u8]) -> &'t [u8] {
     let mut rest = text;
     out.put_long(|mut long| {
@@ -61,7 +63,7 @@ fn put_long_escaped<'t>(out: &mut Buffer<'_, '_>, text: &'t [u8]) -> &'t [u8] {
     rest
 }
 
-/// Writes as much as fits inline, word by word. Returns the rest.
+/// Writes as much as fits inline, word by word, at most up to a control character. Returns the rest.
 #[inline]
 fn put_short_escaped<'t>(out: &mut Buffer<'_, '_>, text: &'t [u8]) -> &'t [u8] {
     let mut rest = text;
@@ -95,7 +97,7 @@ fn put_short_escaped<'t>(out: &mut Buffer<'_, '_>, text: &'t [u8]) -> &'t [u8] {
     rest
 }
 
-/// How many bytes come before the first that must be escaped.
+/// How many bytes precede the first byte that must be escaped.
 fn clean_run(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(block) = bytes[at..].first_chunk() {
@@ -108,7 +110,7 @@ fn clean_run(bytes: &[u8]) -> usize {
     at + bytes[at..].iter().take_while(|b| !matches!(b, b'"' | b'\\' | ..0x20)).count()
 }
 
-/// How many bytes of a block come before the first that must be escaped.
+/// How many bytes of a block precede the first byte that must be escaped.
 #[inline]
 fn clean_part(block: &[u8; BLOCK]) -> usize {
     // Without a branch for each byte, so that the compiler uses vector instructions.

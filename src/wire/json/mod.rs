@@ -1,8 +1,8 @@
 //! Writes the same JSON as `serde_json`, faster, and refuses what the agent's parser would refuse.
 //!
-//! The agent parses contents with `serde_json`, which limits nesting. [`raw`](super::raw) checks text that
+//! The agent parses contents with `serde_json`, which limits nesting. [`raw`] checks text that
 //! was not checked before: a `RawValue`, and the numbers of the feature `arbitrary_precision`. `serde_json`
-//! itself writes numbers with a point.
+//! itself writes floats.
 //!
 //! This module exists because serialising is most of the cost of `emit`: see decision 8 in
 //! docs/decisions.
@@ -43,19 +43,19 @@ where
 
 struct Json<'a, 'l> {
     out: Buffer<'a, 'l>,
-    /// Open arrays and objects.
+    /// The number of open arrays and objects.
     depth: usize,
-    /// The next value is an object's key.
+    /// Whether the next value is an object's key.
     in_key: bool,
-    /// Parts of the value that were begun and not ended, because they failed or panicked. If the whole
-    /// value still succeeds, its `Serialize` implementation has ignored the failure.
+    /// The number of parts of the value that were begun and not ended, because they failed or panicked. If
+    /// the whole value still succeeds, its `Serialize` implementation has ignored the failure.
     unfinished: usize,
     /// A refusal, which a `serde_json::Error` cannot hold.
     refusal: Option<Error>,
 }
 
 fn swallowed() -> serde_json::Error {
-    serde_json::Error::custom("a Serialize went on after a part of the value had failed")
+    serde_json::Error::custom("a Serialize implementation ignored that a part of the value failed")
 }
 
 fn no_key() -> serde_json::Error {

@@ -22,7 +22,7 @@ fn same<T: Serialize + ?Sized>(value: &T) {
         (Err(mine), Err(theirs)) => {
             assert!(mine.to_string().contains(&theirs.to_string()), "{mine}, {theirs}");
         }
-        (mine, theirs) => panic!("{mine:?}, but serde_json has {theirs:?}"),
+        (mine, theirs) => panic!("{mine:?}, but serde_json returns {theirs:?}"),
     }
 }
 
@@ -110,7 +110,7 @@ fn keys_are_written_or_refused_as_serde_json_does() {
 }
 
 #[test]
-fn strings_are_escaped_wherever_it_is_needed() {
+fn short_strings_are_escaped_at_every_position() {
     for length in 0..20 {
         for at in 0..length {
             for special in (0..=0x7f_u8).map(char::from).chain(['\u{80}', 'é', '\u{2028}', '😀'])
@@ -126,7 +126,7 @@ fn strings_are_escaped_wherever_it_is_needed() {
 }
 
 #[test]
-fn strings_are_escaped_where_an_event_outgrows_its_slot() {
+fn strings_are_escaped_at_the_inline_limit() {
     for before in 0..8 {
         for length in 150..260 {
             for special in ['"', '\\', '\n'] {
@@ -138,7 +138,7 @@ fn strings_are_escaped_where_an_event_outgrows_its_slot() {
 }
 
 #[test]
-fn long_strings_are_escaped_wherever_it_is_needed() {
+fn long_strings_are_escaped_at_every_position() {
     for length in [300, 511, 512, 513, 700, 33_000] {
         for from_end in 0..80 {
             for special in ['"', '\\', '\n', '\u{1f}', '\u{7f}', 'é', '😀'] {
@@ -172,7 +172,7 @@ fn display_that_fails_is_refused() {
 }
 
 #[test]
-fn nesting_is_refused_exactly_where_the_agent_stops() {
+fn nesting_is_refused_exactly_if_the_agent_does() {
     let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
     for levels in 120..135 {
         let content = json!({ "payload": nested(levels) }).to_string();
@@ -233,7 +233,7 @@ fn value_whose_serialize_hides_a_failure_is_refused() {
 }
 
 #[test]
-fn part_that_panics_and_is_caught_is_refused() {
+fn value_that_catches_a_panic_of_a_part_is_refused() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     struct Panics;
@@ -326,13 +326,13 @@ fn private_names_of_serde_json_are_refused_as_keys() {
 
 #[test]
 fn payload_is_refused_after_a_part_that_is_too_deep() {
-    struct GoesOn(usize);
-    impl Serialize for GoesOn {
+    struct Continues(usize);
+    impl Serialize for Continues {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             use serde::ser::SerializeSeq;
             let mut seq = serializer.serialize_seq(None)?;
             if self.0 > 1 {
-                seq.serialize_element(&GoesOn(self.0 - 1))?;
+                seq.serialize_element(&Continues(self.0 - 1))?;
             } else {
                 let _ = seq.serialize_element(&[1]);
                 let raw = serde_json::value::RawValue::from_string("[1]".into()).unwrap();
@@ -341,6 +341,6 @@ fn payload_is_refused_after_a_part_that_is_too_deep() {
             seq.end()
         }
     }
-    let result = written(&GoesOn(MAX_PAYLOAD_DEPTH));
+    let result = written(&Continues(MAX_PAYLOAD_DEPTH));
     assert!(matches!(result, Err(Error::PayloadTooDeep { .. })), "{result:?}");
 }
