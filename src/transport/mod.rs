@@ -20,8 +20,9 @@
 //!   report what the agent has read.
 //! * Dropping a `Pipe` closes it.
 //! * `Listener` (feature `test-util`) is the other end, for the test agent. A plugin can connect as soon as
-//!   the listener exists. `Pipe::disconnect` closes that end as the agent does: bytes that the plugin has not read may
-//!   be lost. `temporary_path` names a pipe for a listener, and `remove` removes its remains.
+//!   the listener exists. `Pipe::disconnect` closes that end as the agent does: bytes that the plugin has not
+//!   read may be lost. `temporary_path` names a pipe for a listener, and `remove` removes what the listener
+//!   leaves at that path.
 //! * `DEFAULT_PATH` is the agent's pipe.
 //!
 //! A function calls `next_deadline` before each wait. `next_deadline` returns the end of that wait, or `None`

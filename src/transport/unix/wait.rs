@@ -12,7 +12,7 @@ use super::socket::NO_SIGNAL;
 use crate::deadline::Deadline;
 
 /// How long to sleep before the next try where the system cannot wait for the socket. A write that
-/// waits in this way took 3 % of a processor in a debug build.
+/// waited in this way used 3 % of one processor core in a debug build.
 const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Whether the system was short of memory. The socket is intact, and a later try may succeed.

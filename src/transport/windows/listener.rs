@@ -42,7 +42,7 @@ pub(crate) struct Listener {
     next: Option<Waiting>,
 }
 
-/// An instance, and the operation that waits for its client; `None` if it has one.
+/// An instance, and the operation that waits for its client; `None` once a client has connected.
 struct Waiting {
     file: Arc<OwnedHandle>,
     connecting: Option<Operation>,
@@ -108,7 +108,7 @@ impl Waiting {
     }
 }
 
-/// Begins to wait for a client; `None` if there is one.
+/// Begins to wait for a client; `None` if a client has connected already.
 fn connect(file: &Arc<OwnedHandle>) -> io::Result<Option<Operation>> {
     let mut connecting = Operation::new(Arc::clone(file), 0)?;
     match connecting.start_connect() {
