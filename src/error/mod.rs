@@ -53,7 +53,7 @@ pub enum Error {
     /// The agent refused the plugin in the handshake.
     #[error("the agent refused this plugin: {}: {}", Printable(&shortened(reason.as_str())), reason.remedy())]
     Rejected {
-        /// Why, in the agent's words.
+        /// The reason that the agent gave.
         reason: RejectReason,
     },
 
@@ -89,8 +89,8 @@ pub enum Error {
     )]
     HandshakeTimeout(Duration),
 
-    /// The agent closed the pipe before any answer: a refusal whose reason was lost, or the
-    /// agent went away.
+    /// The agent closed the pipe before it answered hello. It refused the plugin and the reason was lost,
+    /// or it stopped.
     #[error(
         "the agent closed the pipe before it answered hello: it refused this plugin and the \
          reason was lost, or it stopped; if its log has no line about this plugin, it has too many \
@@ -181,7 +181,7 @@ pub enum Error {
 impl Error {
     /// Wraps an error of the plugin itself, for `map_err` in its body.
     ///
-    /// An error of this crate stays what it is, also in a `Box`. If [`Error::Shutdown`] or the loss of
+    /// An error of this crate is returned unchanged, also from a `Box`. If [`Error::Shutdown`] or the loss of
     /// the pipe is anywhere in the error's chain of [`source`](StdError::source)s, this returns that
     /// error. So a session that was shut down ends with `Ok`, also if the body adds context to
     /// [`Error::Shutdown`] with `anyhow`, `eyre` or an error enum of its own.
@@ -226,12 +226,12 @@ impl Error {
         }
     }
 
-    /// The shutdown or the loss of the pipe, if either is in the chain of sources of `e`.
+    /// [`Error::Shutdown`] or the loss of the pipe, if one of them is in the chain of sources of `e`.
     fn end_of_session(e: &(dyn StdError + 'static)) -> Option<Self> {
         let mut next = Some(e);
         while let Some(e) = next {
             let io = e.downcast_ref::<io::Error>();
-            // The source of an `io::Error` is not the error inside it.
+            // `source` of an `io::Error` skips the error inside it.
             let inside = io.and_then(io::Error::get_ref);
             let own = Self::find(e).or_else(|| Self::find(inside?));
             let io = match own {
@@ -276,7 +276,7 @@ impl Error {
     /// remove, such as `unknown_plugin_id`, `hash_mismatch`, `revoked` or an untrusted process on the
     /// pipe: after the fix the agent takes up to 5 s to see it, and then a new start succeeds.
     ///
-    /// Meant for the exit status, such as systemd's `RestartPreventExitStatus`.
+    /// Use it to choose the exit status, for example one that systemd's `RestartPreventExitStatus` names.
     ///
     /// # Examples
     ///

@@ -19,12 +19,12 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// At most 200 characters of `text`, and the number of characters left out.
+/// `text`, or its first 200 characters and the length of the whole text in bytes.
 pub(crate) fn shortened(text: &str) -> String {
     shortened_to(200, text)
 }
 
-/// At most `max` characters of `text`, and the number of characters left out.
+/// `text`, or its first `max` characters and the length of the whole text in bytes.
 pub(crate) fn shortened_to(max: usize, text: &str) -> String {
     match text.char_indices().nth(max) {
         None => text.to_owned(),

@@ -8,7 +8,7 @@ macro_rules! reject_reasons {
     ($($(#[$doc:meta])* $variant:ident = $wire:literal, $remedy:literal;)*) => {
         /// Why the agent refused a plugin.
         ///
-        /// `Display` is the text on the wire. It escapes control characters, which could change a
+        /// `Display` is the text on the wire. It escapes control characters, which could control a
         /// terminal.
         ///
         /// # Examples

@@ -46,7 +46,7 @@ fn every_reason_is_listed_in_other_places() {
 }
 
 #[test]
-fn errors_cross_threads() {
+fn error_is_send_and_sync() {
     fn assert_send_sync<T: Send + Sync + 'static>() {}
     assert_send_sync::<Error>();
 }
@@ -63,7 +63,7 @@ fn debug_is_display_followed_by_the_causes() {
 }
 
 #[test]
-fn wire_text_cannot_reach_a_terminal_raw() {
+fn wire_text_is_escaped_before_it_is_printed() {
     let reason = RejectReason::from_wire("\u{1b}[2J\u{7}\r\n\u{202e}\u{9b}x".into());
     let shown = [reason.to_string(), Error::Rejected { reason }.to_string()];
     for text in shown {
@@ -74,7 +74,7 @@ fn wire_text_cannot_reach_a_terminal_raw() {
 }
 
 #[test]
-fn long_reason_is_shortened_in_the_message_alone() {
+fn long_reason_is_shortened_only_in_the_message() {
     let reason = RejectReason::from_wire("é".repeat(1 << 20));
     assert!(Error::Rejected { reason: reason.clone() }.to_string().len() < 1000);
     assert_eq!(reason.to_string().len(), 2 << 20);
