@@ -129,12 +129,12 @@ impl Runner {
     ///
     /// The SDK installs the handlers once per process and replaces existing ones, also for a signal that was
     /// ignored on entry: under `nohup` a SIGHUP still ends the session. The handlers stay after the session.
-    /// Once a signal has come, each later session in the process ends at once with `Ok`, without running its
-    /// body. A further signal, at least 1 s after the first, cuts the drain short. It ends the process with
-    /// status 130 if the body or `on_close` still runs, or if no session is left.
+    /// After the first signal, each later session in the process ends at once with `Ok`, without running its
+    /// body. A further signal, at least 1 s after the first, ends the drain at once. It ends the process with
+    /// status 130 if the body or `on_close` still runs 250 ms later, or if the process has no session.
     ///
     /// A host with handlers of its own passes `false` and calls [`ShutdownHandle::shutdown`] from them. If
-    /// another runner in the process has installed the SDK's handlers, they reach this session too.
+    /// another runner in the process has installed the SDK's handlers, they shut this session down too.
     ///
     /// A raw signal handler must not call the SDK, not even [`try_emit`]: set a flag there, and let a thread
     /// call the SDK. `docs/deploying.md`, *Signals*, has the less usual cases: signals blocked on entry,
@@ -155,8 +155,8 @@ impl Runner {
         self
     }
 
-    /// The interval of the heartbeats; `None` sends none. An agent may drop a session on which it saw no frame
-    /// for about three times the interval that it suggests.
+    /// The interval of the heartbeats; `None` sends none. An agent may end a session on which it received no
+    /// frame for about three times the interval that it suggests.
     ///
     /// # Examples
     ///
@@ -179,8 +179,8 @@ impl Runner {
         self
     }
 
-    /// Memory limit for queued events larger than about 200 bytes. If no bytes are charged, the queue accepts
-    /// one event of any size, so the limit may be smaller than an event.
+    /// Memory limit for queued events larger than about 200 bytes. While no bytes count against the limit, the
+    /// queue accepts one event of any size, so the limit may be smaller than an event.
     pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
         self.max_queued_bytes = bytes;
         self
@@ -199,8 +199,8 @@ impl Runner {
         self
     }
 
-    /// How long to wait while the agent is too busy to accept a connection. Without an agent the run fails at
-    /// once.
+    /// How long to try again while the agent is too busy to accept a connection. If no agent listens, the run
+    /// fails at once.
     pub fn connect_timeout(mut self, t: Duration) -> Self {
         self.connect_timeout = t;
         self
@@ -212,8 +212,8 @@ impl Runner {
         self
     }
 
-    /// How long after the shutdown the SDK may still send queued events. With zero it sends the events that
-    /// the pipe takes without waiting.
+    /// How long after the shutdown the SDK may still send queued events. With zero it sends only the events
+    /// that the pipe takes at once.
     pub fn drain_timeout(mut self, t: Duration) -> Self {
         self.drain_timeout = t;
         self
@@ -230,11 +230,10 @@ impl Runner {
     ///
     /// Its payload is the flat object `{"refused":…,"lost":…,"refused_total":…,"lost_total":…}`.
     /// `refused` counts the events that a full queue refused under
-    /// [`Overflow::Refuse`](crate::Overflow::Refuse), `lost` those that the plugin reported with
-    /// [`EventSink::report_lost`], both since the last report. The totals count since the session
-    /// began. The writer sends a report as soon as there is something to report, at most once a
-    /// second, and before goodbye. A full queue does not stop it, and it does not count as
-    /// [`sent`](crate::Stats::sent). If nothing is lost, no report is sent.
+    /// [`Overflow::Refuse`], `lost` those that the plugin reported with [`EventSink::report_lost`],
+    /// both since the last report. The totals count since the session began. The writer sends a
+    /// report as soon as a count has changed, at most once a second, and before goodbye. A full queue
+    /// does not stop the report, and the report does not count as [`sent`](crate::Stats::sent). If no event is refused or lost, no report is sent.
     ///
     /// # Examples
     ///
@@ -258,7 +257,7 @@ impl Runner {
     }
 
     /// Sets a function that is called when the session is over and the pipe is closed, on the thread that runs
-    /// the session. It is not called if there was no session. It replaces an earlier one.
+    /// the session. It is not called if there was no session. A second `on_close` replaces the first.
     ///
     /// # Examples
     ///
@@ -297,9 +296,11 @@ impl Runner {
     /// Runs `body` for one session: connects, sends hello, runs the body, sends the queued events and goodbye.
     ///
     /// It returns within 250 ms of the body's return or of [`drain_timeout`](Self::drain_timeout)
-    /// after the shutdown, whichever is later. If the shutdown comes before the session has begun, it returns
-    /// `Ok` without running the body, unless something has failed already: the configuration, the handlers, or
-    /// a refusal of the agent that was read.
+    /// after the shutdown, whichever is later.
+    ///
+    /// If the shutdown is requested before the session has begun, it returns `Ok` without running the body. It
+    /// still returns these errors: an invalid configuration, handlers that could not be installed, a refusal
+    /// that it has read, and a writer's thread that could not be started.
     ///
     /// # Processes
     ///
@@ -323,7 +324,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If the body or the `on_close` callback does, once the session has been ended in order.
+    /// If the body or the `on_close` callback panics. The session ends in order before `run_with` panics.
     ///
     /// # Examples
     ///
@@ -395,7 +396,8 @@ impl Runner {
         Ok(shaken.map(|params| (pipe, params)))
     }
 
-    /// Starts the writer. A failure also sets the shutdown flag, which must not hide the failure.
+    /// Starts the writer. A failure also sets the shutdown flag, so `run_with` returns the error of this
+    /// function and does not check the flag.
     fn start(&self, pipe: Pipe, params: SessionParams) -> Result<Session> {
         let limits = Limits {
             capacity: self.channel_capacity,
@@ -436,7 +438,7 @@ impl Runner {
 
 impl fmt::Debug for Runner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Named one by one, so that none is forgotten.
+        // The pattern names each field, so that a new field must be handled here to compile.
         let Self {
             pipe_path,
             install_signal_handler,

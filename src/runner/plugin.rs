@@ -43,8 +43,8 @@ pub trait Plugin {
     ///
     /// # Errors
     ///
-    /// Its error becomes the result of the run, except [`Error::Shutdown`](crate::Error::Shutdown), which
-    /// counts as `Ok`.
+    /// The error that it returns is the result of the run, except
+    /// [`Error::Shutdown`](crate::Error::Shutdown), which counts as `Ok`.
     fn run(&mut self, sink: &EventSink, ctx: &SessionContext) -> Result<()>;
 }
 
