@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, MutexGuard};
 
-/// When to give up. A duration too long for the clock means never.
+/// When to give up, on a monotonic clock. A duration too long for the clock means never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline(Option<Instant>);
 
@@ -31,7 +31,7 @@ impl Deadline {
         self.0.is_some_and(|at| at <= now)
     }
 
-    /// Waits for `condvar` once. Returns true if the deadline passed instead.
+    /// Waits once for a notification of `condvar`, or until the deadline, which returns true.
     pub(crate) fn wait<T>(self, condvar: &Condvar, guard: &mut MutexGuard<'_, T>) -> bool {
         let _waits = waits::Mark::set();
         match self.0 {
@@ -54,7 +54,7 @@ impl Deadline {
 /// Whether the calling thread is inside [`Deadline::wait`].
 ///
 /// The first time that a thread waits, `parking_lot` allocates while it holds its locks. An allocator
-/// hook that emits at that moment must not get to those locks.
+/// hook that emits at that moment must not take these locks.
 pub(crate) fn is_waiting() -> bool {
     waits::are_in_progress()
 }
@@ -87,8 +87,8 @@ mod waits {
     }
 }
 
-/// In a model no thread is ever inside: the models have no allocator hooks, and loom runs all threads of a
-/// model on one thread, so a thread-local would not tell them apart.
+/// In a model `are_in_progress` is always false. The models have no allocator hooks. And loom runs all threads
+/// of a model on one thread, so that a thread-local cannot distinguish them.
 #[cfg(all(test, wedr_loom))]
 mod waits {
     pub(super) struct Mark;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn earlier_of_two_wins_and_never_loses() {
+    fn earlier_returns_the_earlier_deadline() {
         let now = Instant::now();
         let (soon, late) =
             (Deadline::since(now, Duration::ZERO), Deadline::since(now, Duration::from_secs(9)));

@@ -16,8 +16,8 @@ use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
 /// ```
 /// let runner = wedr_plugin_sdk::Runner::new();
 /// let handle = runner.shutdown_handle();
-/// std::thread::spawn(move || handle.shutdown()).join().expect("it does not panic");
-/// // The session was ended before it began: the body does not run, and `run_with` returns `Ok`.
+/// std::thread::spawn(move || handle.shutdown()).join().expect("the thread does not panic");
+/// // The shutdown came before the session: the body does not run, and `run_with` returns `Ok`.
 /// let meta = wedr_plugin_sdk::Metadata::new("acme", "1.0", "Acme");
 /// runner.run_with(meta, |_, _| unreachable!())?;
 /// # Ok::<(), wedr_plugin_sdk::Error>(())
@@ -70,7 +70,7 @@ struct State {
     hook: Option<Hook>,
 }
 
-// No code of a caller runs while its lock is held.
+// No code of a caller runs while the lock is held, so that a panic leaves a consistent state.
 impl std::panic::RefUnwindSafe for Shutdown {}
 
 impl Shutdown {
@@ -115,8 +115,8 @@ impl Shutdown {
         }
     }
 
-    /// Calls `hook` when the shutdown is requested and when the drain is ended. If the shutdown was already
-    /// requested, calls it at once.
+    /// Sets the hook, which is called when the shutdown is requested and when [`Self::end_drain`] ends the
+    /// drain. If the shutdown was already requested, calls the hook at once.
     pub(crate) fn on_request(&self, hook: impl Fn() + Send + Sync + 'static) {
         let hook: Hook = Arc::new(hook);
         let mut state = self.state.lock();
@@ -134,7 +134,7 @@ impl Shutdown {
         state.requested_at.is_some()
     }
 
-    /// Until when queued events may be sent. Before the shutdown there is no limit.
+    /// The time until which queued events may be sent. Before the shutdown there is no limit.
     pub(crate) fn drain_deadline(&self, drain_timeout: Duration) -> Deadline {
         let state = self.state.lock();
         match state.requested_at {
@@ -144,7 +144,7 @@ impl Shutdown {
         }
     }
 
-    /// How long ago the shutdown was requested.
+    /// How long ago the shutdown was requested; zero if it was not.
     pub(crate) fn elapsed(&self) -> Duration {
         self.state.lock().requested_at.map_or(Duration::ZERO, |at| at.elapsed())
     }
@@ -156,7 +156,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[test]
-    fn hook_is_called_before_and_after_the_request() {
+    fn hook_set_before_or_after_the_request_is_called() {
         let calls = Arc::new(AtomicUsize::new(0));
         for hook_first in [true, false] {
             let shutdown = Shutdown::new();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn parked_thread_wakes() {
+    fn shutdown_wakes_a_parked_thread() {
         let shutdown = Arc::new(Shutdown::new());
         let parked = {
             let shutdown = Arc::clone(&shutdown);

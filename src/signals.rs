@@ -11,7 +11,7 @@ use crate::sync::{Arc, Condvar, Mutex};
 
 /// A signal within this time after the first has no effect, because a supervisor may send two at once.
 const FURTHER_AFTER: Duration = Duration::from_secs(1);
-/// How long the plugin's code may still run after a further signal, before the process is ended.
+/// How long the plugin's code may still run after a further signal before the SDK ends the process.
 const GRACE: Duration = Duration::from_millis(250);
 /// By convention 128 + SIGINT.
 const EXIT_STATUS: i32 = 130;
@@ -61,7 +61,7 @@ enum Running {
     Sdk,
     /// Code of the plugin, since this time: its body or its `on_close`.
     Plugin(Instant),
-    /// No code: the session is over.
+    /// No code: the session has ended.
     Over,
 }
 
@@ -110,8 +110,8 @@ impl Session {
         self.changed.notify_all();
     }
 
-    /// Waits until the session is over, which returns false, or until code of the plugin has run
-    /// for [`GRACE`] since `signal`, which returns true.
+    /// Waits until the session has ended, which returns false, or until one piece of the plugin's code has run
+    /// for [`GRACE`] after `signal`, which returns true.
     fn plugin_outlasts(&self, signal: Instant) -> bool {
         let mut running = self.running.lock();
         loop {
@@ -131,7 +131,7 @@ impl Session {
     }
 }
 
-/// Installs the handlers, which replace existing ones, unless an earlier session has done so.
+/// Installs the handlers, unless an earlier session of this process has done so. They replace existing ones.
 pub(crate) fn install() -> Result<()> {
     let mut process = PROCESS.lock();
     process.check_for_fork();
