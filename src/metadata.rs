@@ -44,8 +44,8 @@ impl Metadata {
     /// # Errors
     ///
     /// [`Error::MissingPluginId`] if the variable is unset or empty, [`Error::InvalidConfig`] if
-    /// it is not UTF-8. `run` checks the id itself: it is `InvalidConfig` with white space around it
-    /// (such as the line break of a file) or with a control character.
+    /// it is not UTF-8. Other faults of the id are errors of `run`: white space around the id, such as the
+    /// line break of a file, and a control character in it are `InvalidConfig`.
     ///
     /// # Examples
     ///

@@ -168,10 +168,10 @@ pub struct SessionReport {
     /// the drain timeout expired before the goodbye.
     pub goodbye_sent: bool,
     /// Whether the agent closed the pipe after the goodbye and had read everything by then. It does not
-    /// tell whether the agent stored everything.
+    /// mean that the agent stored everything.
     ///
     /// It is false if that is not certain: the agent did not close in time; it closed, or shut both
-    /// directions, with bytes unread; or the operating system does not tell what is unread (Unix systems
+    /// directions, with bytes unread; or the operating system does not report what is unread (Unix systems
     /// other than Linux, and Linux before 4.12). On Windows it means only that the agent closed the pipe
     /// after the goodbye.
     pub confirmed: bool,
@@ -198,7 +198,7 @@ pub enum CloseCause {
     BodyReturned,
     /// A signal came, or a [`ShutdownHandle`] was used.
     ShutdownRequested,
-    /// The agent went away, or dropped the session.
+    /// The agent stopped, or ended the session.
     PipeLost,
     /// The body panicked (or the SDK's writer did, which would be a defect of the SDK).
     Panicked,
@@ -290,7 +290,7 @@ fn session_result(body: Result<()>, queue: &Queue) -> Result<()> {
     }
 }
 
-/// Resumes a panic that was caught.
+/// Returns the result, or resumes the panic that was caught.
 fn unless_panicked<T>(result: Result<T, Box<dyn Any + Send>>) -> T {
     result.unwrap_or_else(|panic| resume_unwind(panic))
 }

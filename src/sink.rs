@@ -157,10 +157,11 @@ impl EventSink {
     ///
     /// # Errors
     ///
-    /// - [`Error::FlushTimeout`](crate::Error::FlushTimeout) after `timeout`; the events are
-    ///   still on their way.
+    /// - [`Error::FlushTimeout`](crate::Error::FlushTimeout) after `timeout`; the events stay queued, and the
+    ///   SDK still sends them.
     /// - [`Error::Io`](crate::Error::Io) if the pipe was lost.
-    /// - [`Error::Undelivered`](crate::Error::Undelivered) if the drain ran out of time.
+    /// - [`Error::Undelivered`](crate::Error::Undelivered) if the drain timeout expired before all accepted
+    ///   events were sent.
     ///
     /// # Examples
     ///
@@ -189,7 +190,7 @@ impl EventSink {
     /// ```
     /// use wedr_plugin_sdk::{Error, EventSink};
     ///
-    /// /// In a callback that must not wait.
+    /// /// In a callback that must not block.
     /// fn on_open(sink: &EventSink, path: &str) {
     ///     if let Err(Error::QueueFull) = sink.event("acme_open").try_emit(path) {
     ///         sink.report_lost(1);
@@ -301,7 +302,7 @@ impl EventBuilder<'_> {
 
     fn push<T: Serialize + ?Sized>(self, payload: &T, waiting: Waiting) -> Result<()> {
         let queue = self.queue;
-        // Before the work of serialising.
+        // Check first, so that an event for which there is no room is not serialised.
         queue.check_room(waiting)?;
         let ts_unix_ns = self.ts_unix_ns.unwrap_or_else(unix_ns_now);
         let mut event = Event::blank();

@@ -1,4 +1,4 @@
-//! A writer that panics.
+//! The end of a session whose writer panics.
 
 use std::sync::mpsc;
 
@@ -68,7 +68,7 @@ fn wait_for_the_panic(sink: &EventSink, ctx: &SessionContext, agent: &mut Pipe) 
 }
 
 #[test]
-fn panic_of_the_writer_wakes_all_and_closes_the_counts() {
+fn writer_panic_wakes_all_threads_and_ends_the_counts() {
     let (session, mut agent) = session_whose_writer_panics();
     let (report, reported) = mpsc::channel();
     let on_close: OnClose = Box::new(move |closed| report.send(closed.clone()).unwrap());
