@@ -63,7 +63,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     sessions: Vec<RecordedSession>,
-    /// Stalled sessions may continue to read.
+    /// Whether sessions that stopped reading may continue to read.
     resumed: bool,
     /// The agent must close the sessions with a lower index.
     disconnected: usize,
@@ -75,7 +75,7 @@ impl TestAgent {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) if the agent cannot make its pipe or start its thread.
+    /// [`Error::Io`] if the agent cannot make its pipe or start its thread.
     pub fn start() -> Result<Self> {
         Self::with(Script::new())
     }
@@ -102,7 +102,7 @@ impl TestAgent {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) if the path exists or cannot be used, or if the agent cannot
+    /// [`Error::Io`] if the path exists or cannot be used, or if the agent cannot
     /// start its thread.
     ///
     /// # Examples
@@ -274,7 +274,7 @@ impl Shared {
     }
 }
 
-/// The index of a session in the record.
+/// One session. `serve` reports its messages here, and this records them.
 struct Session<'a> {
     shared: &'a Shared,
     index: usize,

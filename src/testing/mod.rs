@@ -74,7 +74,7 @@ pub(crate) use serve::{Host, accept_all, serve};
 
 /// Waits once until a thread notifies `changed`, or until `deadline`.
 ///
-/// [`Deadline::wait`] does the same for the locks that the concurrency models replace.
+/// [`Deadline::wait`] is the same for the locks of `sync`, which are loom's in the models.
 pub(crate) fn wait<T>(changed: &Condvar, state: &mut MutexGuard<'_, T>, deadline: Deadline) {
     match deadline.instant() {
         None => changed.wait(state),

@@ -13,7 +13,7 @@ use crate::wire::message::{Event, Hello, PluginMessage};
 /// use std::time::Duration;
 /// use wedr_plugin_sdk::testing::RecordedSession;
 ///
-/// /// The longest silence between two messages.
+/// /// The longest time between two messages.
 /// fn longest_gap(session: &RecordedSession) -> Duration {
 ///     let pairs = session.received.windows(2);
 ///     pairs.map(|pair| pair[1].at - pair[0].at).max().unwrap_or_default()
@@ -54,7 +54,7 @@ pub enum SessionEnd {
     /// The plugin violated the protocol as described, and the agent closed the session.
     Violation(String),
     /// The agent closed the session, because of its script, a call to
-    /// [`disconnect`](super::TestAgent::disconnect), or its end.
+    /// [`disconnect`](super::TestAgent::disconnect), or the drop of the [`TestAgent`](super::TestAgent).
     ByAgent,
 }
 

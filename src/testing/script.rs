@@ -83,7 +83,7 @@ impl Script {
     }
 
     /// Sets the limit for events in the acknowledgement, in bytes, length prefix excluded. The default is
-    /// 1 MiB.
+    /// 1 MiB. An event above it is a violation.
     pub fn max_payload_bytes(mut self, bytes: u64) -> Self {
         self.ack.max_payload_bytes = bytes;
         self
@@ -95,7 +95,8 @@ impl Script {
         self
     }
 
-    /// Rejects the plugin like the real agent: in two writes, after which it closes the session at once.
+    /// Rejects the plugin like the real agent: the agent sends the reject in two writes and closes the session
+    /// at once.
     pub fn reject(mut self, reason: impl Into<String>) -> Self {
         self.answer = Answer::Reject(reason.into());
         self
@@ -127,10 +128,10 @@ impl Script {
     }
 
     /// Answers hello with a frame that has these bytes as its content.
-    pub fn answer_with_body(self, body: impl AsRef<[u8]>) -> Self {
-        let body = body.as_ref();
-        let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        self.answer_with([&length.to_le_bytes(), body].concat())
+    pub fn answer_with_body(self, content: impl AsRef<[u8]>) -> Self {
+        let content = content.as_ref();
+        let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
+        self.answer_with([&length.to_le_bytes(), content].concat())
     }
 
     /// Answers hello only with a length prefix, which announces a frame of `length` bytes.
