@@ -75,7 +75,7 @@ impl EventSink {
     /// - [`Error::Shutdown`](crate::Error::Shutdown) once the session is shutting down.
     /// - [`Error::Io`](crate::Error::Io) once the pipe is known to be lost.
     /// - [`Error::QueueFull`](crate::Error::QueueFull) if the queue is full and `emit` may not block. A full
-    ///   queue is detected before the payload is serialised, so this error may come instead of those below.
+    ///   queue is detected before the payload is serialised, so this error hides those below.
     /// - [`Error::PayloadTooLarge`](crate::Error::PayloadTooLarge),
     ///   [`Error::PayloadTooDeep`](crate::Error::PayloadTooDeep) and
     ///   [`Error::Json`](crate::Error::Json) for payloads that the agent would not accept. This includes
@@ -149,7 +149,7 @@ impl EventSink {
     ///
     /// From then on the events survive the end of this process. The agent may not have read them yet:
     /// an event that it has not read is lost if the agent dies. Only
-    /// [`SessionReport::confirmed`](crate::SessionReport::confirmed) tells that the agent has read
+    /// [`SessionReport::confirmed`](crate::SessionReport::confirmed) shows that the agent has read
     /// everything.
     ///
     /// A flush takes no slot in the queue. During the shutdown it waits for the drain. With a timeout

@@ -30,7 +30,8 @@ fn every_variant_and_reason_has_a_heading_in_the_docs() {
         assert!(found, "docs/errors.md does not show {variant}");
     }
     for reason in RejectReason::KNOWN {
-        assert!(page.contains(&format!("\n### Rejected: {reason}\n")), "{reason}");
+        let heading = format!("\n### Rejected: {reason}\n");
+        assert!(page.contains(&heading), "docs/errors.md does not show {reason}");
     }
 }
 

@@ -131,7 +131,7 @@ impl Runner {
     /// ignored on entry: under `nohup` a SIGHUP still ends the session. The handlers stay after the session.
     /// After the first signal, each later session in the process ends at once with `Ok`, without running its
     /// body. A further signal, at least 1 s after the first, ends the drain at once. It ends the process with
-    /// status 130 if the body or `on_close` still runs 250 ms later, or if the process has no session.
+    /// status 130 if the body or `on_close` then runs for 250 ms more, or if the process has no session.
     ///
     /// A host with handlers of its own passes `false` and calls [`ShutdownHandle::shutdown`] from them. If
     /// another runner in the process has installed the SDK's handlers, they shut this session down too.

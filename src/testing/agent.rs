@@ -161,7 +161,7 @@ impl TestAgent {
     }
 
     /// Waits until `wanted` returns true for the sessions, at most for `timeout`. Returns false on a
-    /// timeout. `wanted` is called after each change and must not use the agent.
+    /// timeout. `wanted` is called after each change. It must not use the agent, which is locked meanwhile.
     ///
     /// # Examples
     ///

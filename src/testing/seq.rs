@@ -7,8 +7,8 @@ use crate::wire::message::PluginMessage;
 /// Finds the sequence numbers that a session's messages skip.
 ///
 /// A heartbeat carries the number of the next event, or it uses a number of its own. Both are accepted: the
-/// number in a heartbeat counts as seen, and the next event or heartbeat may carry it again. An event's number
-/// must be higher than the numbers of all events before it.
+/// number in a heartbeat counts as seen, and the next event or heartbeat may carry it again. Any other number
+/// must be higher than all numbers before it.
 #[derive(Debug, Default)]
 pub(crate) struct SeqCheck {
     last: Option<Last>,

@@ -179,7 +179,7 @@ impl Pipe {
             let awaited = match recv(self.raw(), &mut discarded, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => match state(self.socket.as_fd()) {
                     Ok(events) if events.contains(PollFlags::POLLHUP) => match self.closed() {
-                        // The agent may still read bytes in its buffer; `poll` does not tell when.
+                        // The agent may still read bytes in its buffer; `poll` does not report when.
                         Closed::NotYet => None,
                         closed => return closed,
                     },

@@ -228,7 +228,11 @@ mod tests {
                 let put = |out: &mut Buffer<'_, '_>| {
                     bytes[..size].chunks(cut).for_each(|piece| out.put(piece));
                 };
-                assert_eq!(text(MAX, put).as_deref(), Some(&bytes[..size]), "{size}, {cut}");
+                assert_eq!(
+                    text(MAX, put).as_deref(),
+                    Some(&bytes[..size]),
+                    "{size} bytes in pieces of {cut}"
+                );
             }
         }
     }
@@ -243,7 +247,7 @@ mod tests {
                     out.put_few(&bytes[start..start + n]);
                     out.put(&bytes[start + n..]);
                 };
-                assert_eq!(text(MAX, put).as_deref(), Some(&bytes[..]), "{n} at {start}");
+                assert_eq!(text(MAX, put).as_deref(), Some(&bytes[..]), "{n} bytes at {start}");
             }
         }
     }

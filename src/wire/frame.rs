@@ -15,7 +15,7 @@ pub(crate) fn start(out: &mut Vec<u8>) -> usize {
 /// Ends the frame started at `at`, whose content has `beyond` more bytes than `out` holds.
 pub(crate) fn finish(out: &mut [u8], at: usize, beyond: usize) {
     let content = out.len() - at - PREFIX + beyond;
-    let prefix = u32::try_from(content).expect("a content is at most 1 MiB");
+    let prefix = u32::try_from(content).expect("a content is shorter than 4 GiB");
     out[at..at + PREFIX].copy_from_slice(&prefix.to_le_bytes());
 }
 
@@ -24,7 +24,8 @@ pub(crate) fn finish(out: &mut [u8], at: usize, beyond: usize) {
 pub(crate) fn count_whole(frames: &[u8], written: usize) -> u64 {
     let (mut at, mut count) = (0, 0);
     while let Some(prefix) = frames.get(at..at + PREFIX) {
-        let content = u32::from_le_bytes(prefix.try_into().expect("four bytes")) as usize;
+        let content =
+            u32::from_le_bytes(prefix.try_into().expect("a prefix has four bytes")) as usize;
         at += PREFIX + content;
         if at > written {
             break;

@@ -73,7 +73,7 @@ pub(crate) fn check_path(path: &Path) -> Result<(), String> {
     };
     if name.is_empty() || name.contains(['\\', '/', '\0']) {
         return Err(format!(
-            "{shown} names no pipe: after {PREFIX} comes one name, without \\, / or NUL"
+            "{shown} does not name a pipe: after {PREFIX} there must be one name, without \\, / or NUL"
         ));
     }
     let length = path.as_os_str().encode_wide().count();

@@ -108,7 +108,7 @@ fn missing_pipe_is_error_2() {
     watched(|| {
         let path = temporary_path().unwrap();
         let error =
-            Pipe::connect(&path, &mut || panic!("there is nothing to wait for")).err().unwrap();
+            Pipe::connect(&path, &mut || panic!("connect waits for a missing pipe")).err().unwrap();
         assert_eq!(
             (error.raw_os_error(), error.kind()),
             (Some(NOT_FOUND), io::ErrorKind::NotFound)
@@ -247,7 +247,7 @@ fn dropped_pending_operation_leaks_nothing() {
         // The numbers of handles are multiples of four, and free numbers are used again. Other tests open
         // some handles meanwhile, but far fewer than one per round.
         let (first, last) = (numbers[0], numbers[ROUNDS - 1]);
-        assert!(last < first + 4 * ROUNDS, "{first}, then {last}");
+        assert!(last < first + 4 * ROUNDS, "handle {first}, then {last}");
     });
 }
 

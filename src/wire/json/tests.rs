@@ -12,7 +12,10 @@ fn written<T: Serialize + ?Sized>(value: &T) -> Result<String, Error> {
     let event = EventTail::encode("", 0, value, MAX)?;
     let tail = std::str::from_utf8(event.as_bytes()).expect("JSON is UTF-8");
     let payload = tail.strip_prefix(r#""ts_unix_ns":0,"kind":"","payload":"#);
-    Ok(payload.and_then(|payload| payload.strip_suffix('}')).expect("an event").to_owned())
+    Ok(payload
+        .and_then(|payload| payload.strip_suffix('}'))
+        .expect("a tail with the payload at its end")
+        .to_owned())
 }
 
 /// Checks that `value` is written as `serde_json` writes it, or refused with the same error text.
@@ -20,7 +23,10 @@ fn same<T: Serialize + ?Sized>(value: &T) {
     match (written(value), serde_json::to_string(value)) {
         (Ok(mine), Ok(theirs)) => assert_eq!(mine, theirs),
         (Err(mine), Err(theirs)) => {
-            assert!(mine.to_string().contains(&theirs.to_string()), "{mine}, {theirs}");
+            assert!(
+                mine.to_string().contains(&theirs.to_string()),
+                "{mine} does not contain {theirs}"
+            );
         }
         (mine, theirs) => panic!("{mine:?}, but serde_json returns {theirs:?}"),
     }
