@@ -165,7 +165,10 @@ impl Lanes {
         }
         let left = self.left.0.load(Ordering::Relaxed);
         let drawn = self.tickets.0.load(Ordering::Relaxed);
-        usize::try_from(drawn.saturating_sub(left)).unwrap_or(usize::MAX)
+        // In the first passes, `left` may be below zero: the writer counts events whose tickets were drawn
+        // after it read the number of tickets. The difference is below zero if this thread reads an old
+        // number of tickets.
+        usize::try_from(drawn.wrapping_sub(left).cast_signed()).unwrap_or(0)
     }
 }
 

@@ -27,8 +27,8 @@ const MAX_OVERTAKES: usize = 16;
 /// How many slots a push without the gate's lock leaves free, because this many threads may see the same
 /// free slot before one of them takes it.
 const SPARE_SLOTS: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 64 };
-/// A thread that has found many spare slots checks only once for this many events. A check costs a cache
-/// miss for each lane.
+/// A thread that has found many spare slots checks only once for this many events. A check reads what other
+/// producers and the writer have just written, so it costs cache misses.
 const EVENTS_PER_CHECK: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 8 };
 
 /// The producers' side. The writer's side is the [`Consumer`](super::Consumer).
