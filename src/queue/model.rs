@@ -691,6 +691,21 @@ fn event_in_either_lane_wakes_an_idle_writer() {
     }
 }
 
+/// The writer may read the number of tickets before a push and the lengths of the lanes after it.
+#[test]
+fn estimate_misses_only_a_push_in_progress() {
+    let seen = outcomes(Some(2), || {
+        let (queue, mut consumer) = open_lanes(2, 4, Overflow::Block);
+        let producer = spawn(&queue, push_from_both);
+        let taken = pass(&mut consumer, usize::MAX).len();
+        producer.join().unwrap();
+        let (estimate, left) = (queue.lanes.estimate(), 2 - taken);
+        assert!(estimate + 1 >= left, "{estimate} instead of {left}");
+        taken
+    });
+    assert_eq!(seen, [0, 1, 2].into());
+}
+
 #[test]
 fn flush_covers_both_lanes() {
     let seen = outcomes(Some(2), || {

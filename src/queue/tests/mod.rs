@@ -7,6 +7,7 @@ use super::*;
 use crate::error::{Error, Result};
 use crate::wire::event::EventTail;
 
+mod blocked_writer;
 mod bytes;
 mod capacity;
 mod closing;
