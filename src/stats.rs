@@ -53,8 +53,8 @@ pub struct Stats {
     pub heartbeats: u64,
 }
 
-/// The writer's counters. Only the writer's thread stores them; any thread may read them. They have cache
-/// lines of their own, so that counting does not slow the producers.
+/// The writer's counters. Only the writer's thread stores them, except the high-water mark; any thread may
+/// read them. They have cache lines of their own, so that counting does not slow the producers.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Counters {
@@ -81,11 +81,29 @@ impl Counters {
         !self.taking.load(Ordering::Acquire) && self.in_flight.load(Ordering::Acquire) == 0
     }
 
+    /// Any thread may call this.
     pub(crate) fn note_queued(&self, events: usize) {
         if events > self.queue_high_water.load(Ordering::Relaxed) {
-            self.queue_high_water.store(events, Ordering::Relaxed);
+            self.queue_high_water.fetch_max(events, Ordering::Relaxed);
         }
     }
+
+    /// What the writer has taken; `None` while it takes events.
+    pub(crate) fn taken(&self) -> Option<Taken> {
+        (!self.taking.load(Ordering::Acquire)).then(|| Taken {
+            in_flight: self.in_flight.load(Ordering::Acquire),
+            sent: self.sent.get(),
+        })
+    }
+}
+
+/// What the writer has taken out of the queue. If two reads are equal, the writer has neither taken nor sent
+/// an event between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) in_flight: usize,
+    /// Events sent so far.
+    sent: u64,
 }
 
 /// A counter that only one thread changes. So it needs no locked instruction, only a load and a store.

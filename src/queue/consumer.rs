@@ -29,7 +29,6 @@ const MAX_EMPTIED: usize = 1024;
 
 /// Takes events out of the queue. Its drop closes the queue, also during a panic: it counts the events
 /// that were not sent as undelivered and wakes all waiting threads.
-#[expect(clippy::struct_excessive_bools, reason = "the flags are independent")]
 pub(crate) struct Consumer {
     queue: Arc<Queue>,
     /// `None` after `drop` has passed it to the thread that frees it.
@@ -38,8 +37,6 @@ pub(crate) struct Consumer {
     in_flight: usize,
     /// For each lane, the buffers of long events that were taken.
     emptied: Vec<Vec<Vec<u8>>>,
-    /// Slots became free since the last admission.
-    has_new_room: bool,
     /// Bytes of the budget became free since the last admission.
     has_new_bytes: bool,
     admitted_at: Instant,
@@ -60,7 +57,6 @@ impl Consumer {
             emptied: (0..queue.lanes.count()).map(|_| Vec::new()).collect(),
             merge: Some(merge),
             in_flight: 0,
-            has_new_room: false,
             has_new_bytes: false,
             admitted_at: Instant::now(),
             flush_target: None,
@@ -116,7 +112,6 @@ impl Consumer {
     /// Ends a pass, which took events of `bytes` bytes in all, and publishes the counts.
     pub(crate) fn end_pass(&mut self, bytes: usize) {
         if let Some(each) = bytes.checked_div(self.in_flight) {
-            self.has_new_room = true;
             let event = EVENT_OVERHEAD + each;
             self.soft_limit = (CACHED / event).max(MIN_SOFT_LIMIT).min(self.queue.limits.capacity);
             self.queue.soft_limit.set(self.soft_limit);
@@ -145,8 +140,6 @@ impl Consumer {
             if emptied.is_empty() {
                 continue;
             }
-            // Producers may have been admitted since the pass, before these bytes were free.
-            self.has_new_room = true;
             self.has_new_bytes = true;
             if !pool.put_back(home, emptied, access) && emptied.len() > MAX_EMPTIED {
                 pool.free(emptied.drain(..));
@@ -199,9 +192,9 @@ impl Consumer {
         self.queue.reported_lost.close();
     }
 
-    /// Admits waiting producers if much room became free, or if the last admission was long ago.
+    /// Admits waiting producers if there is much room, or if the last admission was long ago.
     pub(crate) fn admit(&mut self) {
-        if self.has_new_room && self.queue.gate.has_waiters() {
+        if self.queue.gate.has_waiters() {
             let is_due = (self.has_new_bytes
                 && self.queue.gate.has_byte_waiters()
                 && self.queue.pool.is_half_free())
@@ -230,8 +223,7 @@ impl Consumer {
 
     fn admit_up_to(&mut self, at_most: usize) {
         let queue = &self.queue;
-        self.has_new_room =
-            queue.gate.admit(at_most, &|others, event| queue.has_room(others, event));
+        queue.gate.admit(at_most, &|others, event| queue.has_room(others, event));
         self.has_new_bytes = false;
         self.admitted_at = Instant::now();
     }

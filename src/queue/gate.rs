@@ -258,28 +258,25 @@ impl Gate {
     }
 
     /// Gives turns to the producers that wait now, while there is room and until `at_most` turns are in
-    /// use. Returns whether a producer still waits for another reason than missing room: a later call may
-    /// then give turns although no new room was made.
-    pub(super) fn admit(&self, at_most: usize, room: Room<'_>) -> bool {
+    /// use.
+    pub(super) fn admit(&self, at_most: usize, room: Room<'_>) {
         let mut state = self.queue.state.lock();
         // Before this loop ends, a producer may have used its turn and wait again. So the loop is limited
         // by a number.
-        let most = at_most.saturating_sub(state.turns.slots).min(state.waiters.len());
-        let mut given = 0;
-        while given < most
-            && let Some(waiter) = state.give_turn(room)
-        {
-            given += 1;
+        for _ in 0..at_most.saturating_sub(state.turns.slots).min(state.waiters.len()) {
+            let Some(waiter) = state.give_turn(room) else {
+                break;
+            };
             // Without the lock, because the producer needs it as soon as it runs.
             drop(state);
             waiter.changed.notify_one();
+            drop(waiter);
             state = self.queue.state.lock();
         }
         let has_byte_waiters = state.waiters.iter().any(|waiter| {
             waiter.need.bytes > 0 && !room(state.turns.only_bytes(), waiter.need.only_bytes())
         });
         self.has_byte_waiters.store(has_byte_waiters, Ordering::Relaxed);
-        given == most && !state.waiters.is_empty()
     }
 
     /// Whether any producer waits or has a turn. The caller has just made room.

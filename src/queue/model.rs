@@ -706,6 +706,22 @@ fn estimate_misses_only_a_push_in_progress() {
     assert_eq!(seen, [0, 1, 2].into());
 }
 
+/// The second event comes when the first is sent, so the largest number is one.
+#[test]
+fn high_water_counts_no_event_twice() {
+    let seen = outcomes(Some(2), || {
+        let (queue, mut consumer) = open_lanes(2, 2, Overflow::Block);
+        let reader = spawn(&queue, |queue| queue.stats().queue_high_water);
+        assert_eq!(push(&queue, event(0)), Accepted);
+        assert_eq!(send_one(&mut consumer), Some(0));
+        assert_eq!(push(&queue, event(1)), Accepted);
+        let seen = reader.join().unwrap();
+        assert_eq!(queue.stats().queue_high_water, 1);
+        seen
+    });
+    assert_eq!(seen, [0, 1].into());
+}
+
 #[test]
 fn flush_covers_both_lanes() {
     let seen = outcomes(Some(2), || {

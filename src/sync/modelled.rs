@@ -107,6 +107,7 @@ raced! {
         fetch_add(value: usize, order: Ordering) -> usize;
         fetch_or(value: usize, order: Ordering) -> usize;
         fetch_sub(value: usize, order: Ordering) -> usize;
+        fetch_max(value: usize, order: Ordering) -> usize;
         compare_exchange(from: usize, to: usize, ok: Ordering, err: Ordering) -> Result<usize, usize>;
     }
 }

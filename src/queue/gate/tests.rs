@@ -17,14 +17,14 @@ fn turns_are_given_in_order_up_to_the_limit() {
     let gate = Gate::new();
     let waiters = [(); 4].map(|()| join(&gate));
     let turns = || waiters.each_ref().map(|waiter| *waiter.turn.lock() == Turn::Given);
-    assert!(gate.admit(2, &|_, _| true), "the limit kept two producers from a turn");
+    gate.admit(2, &|_, _| true);
     assert_eq!(turns(), [true, true, false, false]);
-    assert!(gate.admit(2, &|_, _| true), "two turns are in use");
+    gate.admit(2, &|_, _| true);
     assert_eq!(turns(), [true, true, false, false]);
     assert!(!gate.done(SLOT), "a producer has a turn");
-    assert!(gate.admit(2, &|_, _| true));
+    gate.admit(2, &|_, _| true);
     assert_eq!(turns(), [true, true, true, false]);
-    assert!(!gate.admit(usize::MAX, &|_, _| true));
+    gate.admit(usize::MAX, &|_, _| true);
     assert_eq!(turns(), [true; 4]);
 }
 
