@@ -25,7 +25,7 @@ fn failure_with(script: Script) -> Error {
     let agent = TestAgent::with(script).unwrap();
     let error = failure(runner(&agent).handshake_timeout(Duration::MAX), metadata());
     let session = agent.ended_session(LIMIT).expect("the plugin hung up");
-    assert_eq!(session.received.len(), 0, "it went on after {error}");
+    assert_eq!(session.received.len(), 0, "the plugin sent events after {error}");
     error
 }
 

@@ -424,7 +424,7 @@ fn plugin_refuses_an_answer_that_is_none() {
             let result = runner(&agent).run_with(metadata(), |_, _| panic!("{name}: the body ran"));
             assert!(matches!(result, Err(Error::Protocol(_))), "{name}: {result:?}");
             let session = agent.ended_session(LIMIT).unwrap();
-            assert_eq!(session.received.len(), 0, "{name}: it went on");
+            assert_eq!(session.received.len(), 0, "{name}: the plugin sent events");
         }
     });
 }
