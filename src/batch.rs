@@ -6,7 +6,7 @@ use crate::wire::frame;
 /// The most bytes gathered before they are written.
 const BATCH: usize = 64 << 10;
 
-/// Whole frames of events, and how much of them is written. It holds at most [`BATCH`] bytes and the
+/// Whole frames of events, and how many of their bytes are written. It holds at most [`BATCH`] bytes and the
 /// buffer of one tail.
 pub(crate) struct Batch {
     /// Frames, one after another. The tail of the last one may be in `unbatched`.

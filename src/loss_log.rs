@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The losses that the agent has seen.
 pub(crate) struct LossLog {
     counted: Losses,
-    /// Numbers were skipped, and no frame has been sent since that shows it.
+    /// Numbers were skipped, and no later frame has shown the gap yet.
     is_gap_pending: bool,
     report: Option<LossReport>,
 }
@@ -26,7 +26,7 @@ pub(crate) struct LossLog {
 pub(crate) struct LossReport {
     kind: String,
     max_content: usize,
-    /// The losses that the reports so far include.
+    /// The losses that the reports so far have told the agent.
     included: Losses,
     /// When the next report may be sent.
     due: Deadline,
@@ -96,7 +96,8 @@ impl LossLog {
             lost_total: self.counted.reported,
         };
         report.included = self.counted;
-        // Before the interval begins, so that the time stamps of two reports also differ by the interval.
+        // The clock is read before the interval begins, so that the timestamps of two reports also differ
+        // by at least the interval.
         let now = unix_ns_now();
         report.due = Deadline::after(INTERVAL);
         // `new` checked that the longest possible report is valid.
@@ -152,13 +153,13 @@ mod tests {
     fn first_report_is_due_at_once() {
         let mut log = LossLog::new(Some(LossReport::new("acme_lost", MAX_CONTENT).unwrap()));
         log.skip(losses(0, 1), &mut 0);
-        // The writer reads the clock before it asks.
+        // The writer reads the clock before it calls `report_due`.
         let now = std::time::Instant::now();
         assert!(log.report_due().has_passed_at(now));
     }
 
     #[test]
-    fn report_that_the_agent_cannot_take_is_an_error() {
+    fn report_above_the_size_limit_is_an_error() {
         let error = LossReport::new("acme_lost", 200).unwrap_err();
         assert!(matches!(error, Error::PayloadTooLarge { max: 200, .. }), "{error}");
     }

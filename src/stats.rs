@@ -43,7 +43,8 @@ pub struct Stats {
     pub queue_high_water: usize,
     /// How often an `emit` blocked on a full queue, including those that still block.
     pub waits: u64,
-    /// The longest time that an `emit` blocked; waits in progress are not included.
+    /// The longest time that an `emit` waited for room; waits in progress are not included. An `emit`
+    /// whose slot another thread took waits again, and each of these waits is measured alone.
     pub longest_wait: Duration,
     /// Bytes handed to the operating system after hello, including those of partly written frames.
     pub bytes_sent: u64,
@@ -76,7 +77,7 @@ impl Counters {
         self.taking.store(taking, Ordering::Release);
     }
 
-    /// Whether the writer has handed over everything it took.
+    /// Whether the writer has sent all events that it took.
     pub(crate) fn is_idle(&self) -> bool {
         !self.taking.load(Ordering::Acquire) && self.in_flight.load(Ordering::Acquire) == 0
     }

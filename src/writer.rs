@@ -1,4 +1,5 @@
-//! The writer: the thread that owns the pipe, drains the queue in batches and interleaves heartbeats.
+//! The writer: the thread that owns the pipe. It sends the queued events in batches, and heartbeats between
+//! them.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ const SHORT_SLICE: Duration = Duration::from_millis(1);
 const PEER_CHECK: Duration = Duration::from_millis(500);
 /// How long the writer waits for the agent to close the pipe after goodbye.
 const CONFIRMATION: Duration = Duration::from_secs(1);
-/// How long a drain that never has to wait may continue past its deadline.
+/// How long a drain may continue after its deadline while no write has to wait for the agent.
 const DRAIN_GRACE: Duration = Duration::from_millis(100);
 /// After a batch of at least this many bytes the writer does not linger, because lingering would only cost
 /// time.
@@ -41,7 +42,7 @@ pub(crate) struct Finish {
     pub(crate) drained_in: Duration,
     /// The whole goodbye was handed to the operating system.
     pub(crate) goodbye_sent: bool,
-    /// The agent closed the pipe after goodbye.
+    /// The agent read everything, and closed the pipe after goodbye: see [`Closed::Orderly`].
     pub(crate) confirmed: bool,
 }
 
@@ -76,7 +77,7 @@ struct Output {
     consumer: Consumer,
     shutdown: Arc<Shutdown>,
     drain_timeout: Duration,
-    /// A write of this batch has already waited.
+    /// A write has already waited for the agent since the last batch began.
     has_waited: bool,
 }
 
@@ -129,7 +130,7 @@ impl Writer {
             }
         };
         let Output { pipe, consumer, shutdown, drain_timeout, .. } = self.output;
-        // Makes the counts final before the wait for the confirmation, so that no other thread waits for it.
+        // This makes the counts final and ends every flush, so no thread waits for the confirmation.
         drop(consumer);
         let confirmed = goodbye_sent && confirmed(pipe, &shutdown, drain_timeout);
         Finish { drained_in, goodbye_sent, confirmed }
@@ -304,7 +305,7 @@ fn slice_before(deadline: Deadline, slice: Duration) -> Option<Deadline> {
     (!deadline.has_passed_at(now)).then(|| deadline.earlier(Deadline::since(now, slice)))
 }
 
-/// Waits for the agent to close the pipe after goodbye. Returns whether it had read everything.
+/// Waits until the agent closes the pipe after goodbye. Returns whether the agent had read everything.
 fn confirmed(mut pipe: Pipe, shutdown: &Shutdown, drain_timeout: Duration) -> bool {
     let limit = Deadline::after(CONFIRMATION);
     let next_deadline =
@@ -312,8 +313,7 @@ fn confirmed(mut pipe: Pipe, shutdown: &Shutdown, drain_timeout: Duration) -> bo
     pipe.wait_closed(next_deadline) == Closed::Orderly
 }
 
-/// A timer that repeats. It does not catch up on missed times: the next time is one interval after the
-/// late one.
+/// A timer that repeats. If it is late, it does not catch up: it is due again one interval later.
 struct Timer {
     every: Option<Duration>,
     due: Deadline,

@@ -14,9 +14,10 @@ use crate::wire::event::EventTail;
 
 /// While the writer takes events and producers are blocked, it admits at least this often.
 const ADMIT_INTERVAL: Duration = Duration::from_millis(5);
-/// The most producers that have a turn at the same time while the writer keeps working. Two producers
-/// fill the queue as fast as many do. With more of them, producers block and wake up more often, and the
-/// writer wakes them: with eight turns, floods of long events took up to twice the processor time.
+/// The writer and the producers give turns until this many are in use. Only a writer that is about to wait
+/// gives more. Two producers fill the queue as fast as many do. With more turns, producers block more often,
+/// and the writer must wake them: with eight turns, floods of long events took up to twice the processor
+/// time.
 pub(super) const MAX_TURNS: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 2 };
 /// Bytes of queued events that stay in the cache of a core.
 const CACHED: usize = 2 << 20;
@@ -31,7 +32,7 @@ const MAX_EMPTIED: usize = 1024;
 /// that were not sent as undelivered and wakes all waiting threads.
 pub(crate) struct Consumer {
     queue: Arc<Queue>,
-    /// `None` after `drop` has passed it to the thread that frees it.
+    /// `None` once `drop` has taken it.
     merge: Option<Merge>,
     /// Events taken and not yet handed to the operating system.
     in_flight: usize,
@@ -40,7 +41,7 @@ pub(crate) struct Consumer {
     /// Bytes of the budget became free since the last admission.
     has_new_bytes: bool,
     admitted_at: Instant,
-    /// How many events of each lane must be taken and sent for the flush in progress.
+    /// For each lane, how many of its events must have been taken and sent when the flush in progress ends.
     flush_target: Option<Vec<u64>>,
     /// The writer has seen the shutdown and issued its fence.
     is_closing: bool,
@@ -158,7 +159,7 @@ impl Consumer {
 
     /// Counts `events` that were handed to the operating system.
     pub(crate) fn sent(&mut self, events: u64) {
-        // From one call to the next, the number of queued events only grows.
+        // Between two calls the number of queued events only grows, so it is largest just before a call.
         self.note_high_water();
         self.in_flight -= events as usize;
         // In this order: a flush that finds nothing in flight must find all events counted as sent.
@@ -213,9 +214,10 @@ impl Consumer {
         // `has_waiters`: a producer that joined before the fence is admitted here, and one that joins
         // later sees that there is no limit.
         self.queue.soft_limit.lift();
-        // Waits for a locked shelf, because blocked producers may need the bytes of these buffers.
+        // This waits for a locked shelf, because blocked producers may need the bytes of these buffers.
         self.put_buffers_back(Access::Certain);
-        // Also without new room: the soft limit may have kept a producer from free slots.
+        // The writer also admits if it has made no room: the soft limit may have kept a producer from
+        // free slots.
         if self.queue.gate.has_waiters() {
             self.admit_up_to(usize::MAX);
         }
@@ -304,10 +306,10 @@ impl Drop for Consumer {
         self.close_losses();
         self.note_high_water();
         let left = if self.is_drained { 0 } else { self.merge().len() };
-        // Counted, not taken out one by one: there may be millions.
+        // `len` counts these events without taking them out, because there may be millions.
         self.counters().undelivered.add((self.in_flight + left) as u64);
-        // The shared `in_flight` keeps its value: a flush that does not see the end yet must not find the
-        // queue flushed.
+        // The counter `in_flight` keeps its value. Otherwise a flush that does not see the end yet could
+        // find the queue flushed.
         self.queue.gate.release_all();
         self.queue.flushes.end();
         if let Some(merge) = self.merge.take() {

@@ -1,4 +1,4 @@
-//! Flush requests. They are numbered beside the queue and take no slot in it.
+//! Flush requests. Each has a number, and none takes a slot of the queue.
 
 use crate::deadline::Deadline;
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
@@ -52,8 +52,8 @@ impl Flushes {
         self.requested.load(Ordering::Relaxed)
     }
 
-    /// Begins all requests that were made so far. The lock makes visible the events that
-    /// were accepted before these requests.
+    /// Begins all requests that were made so far. Through the lock, the writer sees the events that were
+    /// accepted before these requests.
     pub(super) fn begin(&self) {
         let mut requests = self.requests.lock();
         requests.begun = requests.last;

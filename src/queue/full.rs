@@ -2,9 +2,10 @@
 
 use crate::sync::{AtomicBool, AtomicUsize, Ordering, fence};
 
-/// Whether the queue is known to have no slot for a new producer. Every emit that may not block reads
-/// it before it serialises. So it has a cache line of its own and is written only when it changes: a
-/// producer that finds no slot sets it, and the writer clears it when it has made room.
+/// Whether the queue is known to have no slot for a new producer. A producer that finds no slot sets the
+/// flag. The writer clears it after a pass that took events, and a producer at the end of its turn, if
+/// there is a slot. Every emit reads the flag before it serialises. So the flag has a cache line of its
+/// own, and is written only when it changes.
 #[repr(align(128))]
 pub(super) struct Full(AtomicBool);
 
@@ -33,8 +34,8 @@ impl Full {
         }
     }
 
-    /// Clears the flag. Called by a thread that has made a slot free and then issued a fence: the writer,
-    /// which has taken events, or a producer whose turn has ended.
+    /// Clears the flag. The caller has made a slot free and then issued a fence: it is the writer, which
+    /// has taken events, or a producer whose turn has ended.
     pub(super) fn clear(&self) {
         if self.0.load(Ordering::Relaxed) {
             self.0.store(false, Ordering::Relaxed);
@@ -44,8 +45,8 @@ impl Full {
 
 /// The soft limit, in queued events. If producers are blocked and the limit is reached, a new producer that
 /// may block joins them. The remaining slots stay free until the writer waits. The reason is that a queue
-/// that stays full is slow: the writer finds no event in its core's cache. The limit has a cache line of
-/// its own, because only the writer writes it.
+/// that stays full is slow: the writer finds no event in its core's cache. Only the writer writes the
+/// limit, and all producers read it. So it has a cache line of its own.
 #[repr(align(128))]
 pub(super) struct SoftLimit(AtomicUsize);
 

@@ -8,10 +8,10 @@
 //! * New producers leave a slot, and bytes, for each producer that waits or has a turn. A producer
 //!   that checked for room without the lock can still take a slot that belongs to a turn. Then the
 //!   producer with the turn waits again, at the front of the wait queue.
-//! * An event that needs no bytes may overtake the first waiting producer while that producer waits for
-//!   bytes. It takes no bytes from it: of the producers that need bytes, only the first one gets them.
-//! * To wake a thread costs a system call. So the writer gives few turns at a time, unless it is about to
-//!   wait.
+//! * While the first waiting producer waits for bytes, a producer that needs no bytes may get a turn before
+//!   it. A producer that needs bytes may not.
+//! * A wake-up of a thread costs a system call. So the writer gives few turns at a time, unless it is about
+//!   to wait. While the writer waits, a producer whose turn ends gives turns to others.
 //!
 //! The gate does not know the queue or its events.
 
@@ -25,7 +25,7 @@ use crate::sync::{
 };
 
 pub(super) struct Gate {
-    /// Producers that wait or have a turn, and the bytes they need. Written under the lock only,
+    /// How many producers wait or have a turn, and the bytes they need. Written under the lock only,
     /// read by every producer.
     waiting: AtomicUsize,
     waiting_bytes: AtomicUsize,
@@ -45,7 +45,7 @@ struct WaitQueue {
 struct State {
     /// Producers without a turn, the longest waiting first.
     waiters: VecDeque<Arc<Waiter>>,
-    /// Turns given and not yet used, and the bytes that go with them.
+    /// The turns that are given and not yet used: their number, and their bytes.
     turns: Need,
     /// What all producers that wait or have a turn need together.
     total: Need,
@@ -102,7 +102,7 @@ impl Gate {
         }
     }
 
-    /// Producers that wait or have a turn. Each has a right to a slot.
+    /// How many producers wait or have a turn. Each has a right to a slot.
     #[inline]
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -121,7 +121,7 @@ impl Gate {
         if self.has_byte_waiters() { self.waiting_bytes.load(Ordering::Relaxed) } else { 0 }
     }
 
-    /// Waits so far, including those in progress.
+    /// The number of waits so far, including those in progress.
     pub(super) fn waits(&self) -> u64 {
         self.queue.waits.load(Ordering::Relaxed)
     }
@@ -131,7 +131,7 @@ impl Gate {
         Duration::from_nanos(self.queue.longest_wait_ns.load(Ordering::Relaxed))
     }
 
-    /// Gives a turn if there is room besides what all producers that wait or have a turn need.
+    /// Gives a turn if there is room besides the room that all waiting producers and all turns need.
     pub(super) fn try_turn(&self, need: Need, room: Room<'_>) -> bool {
         let mut state = self.queue.state.lock();
         let has_room = room(state.total, need);
@@ -248,7 +248,7 @@ impl Gate {
         Waited::TimedOut
     }
 
-    /// Ends a turn: it was used, or its producer gives up. Returns whether producers wait and no
+    /// Ends a turn, which the producer has used or gives up. Returns whether producers wait and no
     /// producer has a turn.
     pub(super) fn done(&self, need: Need) -> bool {
         let mut state = self.queue.state.lock();
@@ -261,13 +261,13 @@ impl Gate {
     /// use.
     pub(super) fn admit(&self, at_most: usize, room: Room<'_>) {
         let mut state = self.queue.state.lock();
-        // Before this loop ends, a producer may have used its turn and wait again. So the loop is limited
-        // by a number.
+        // A producer may use its turn and wait again before this loop ends. So the number of rounds is fixed
+        // at the start.
         for _ in 0..at_most.saturating_sub(state.turns.slots).min(state.waiters.len()) {
             let Some(waiter) = state.give_turn(room) else {
                 break;
             };
-            // Without the lock, because the producer needs it as soon as it runs.
+            // Unlocks before the wake-up, because the woken producer needs the lock at once.
             drop(state);
             waiter.changed.notify_one();
             drop(waiter);
@@ -300,7 +300,7 @@ impl Gate {
         }
     }
 
-    /// Producers that wait without a turn.
+    /// How many producers wait without a turn.
     #[cfg(all(test, not(wedr_loom)))]
     pub(super) fn without_turn(&self) -> usize {
         self.queue.state.lock().waiters.len()

@@ -20,13 +20,13 @@
 //!
 //! Let emit A return before emit B begins, and let B's ticket be below the cut.
 //!
-//! * A was in its lane before B drew its ticket, so before the writer read the cut, so before the
-//!   writer found anything in this pass. The writer does not overlook A. (B's draw releases, and
-//!   the reading of the cut acquires.)
-//! * Let E be A itself, or any event ahead of A in its lane. E drew its ticket before it reserved
-//!   its slot, which was before A reserved its own, before A returned, and before B drew. So E's
-//!   ticket is smaller than B's. The merge takes all of them before B. (A fence after E's draw and
-//!   a fence after A's reservation order the two draws, whatever the channel does.)
+//! * A was in its lane before B drew its ticket. B drew before the writer read the cut, and the writer
+//!   looks into the lanes after that. So the writer does not overlook A. (B's draw releases, and the
+//!   reading of the cut acquires.)
+//! * Let E be A itself, or any event ahead of A in its lane. E drew its ticket before it reserved its
+//!   slot. E reserved its slot before A did, and A returned before B drew. So E's ticket is smaller than
+//!   B's, and the merge takes A and all events ahead of A before B. (A fence after E's draw and a fence
+//!   after A's reservation order the two draws, whatever the channel does.)
 //!
 //! Events of emits that overlap may be taken in either order. If an event has drawn its ticket and is
 //! not in its lane yet, its emit has not returned. The merge does not wait for such an event.
@@ -81,8 +81,8 @@ pub(super) struct Lanes {
 #[repr(align(128))]
 struct Tickets(AtomicU64);
 
-/// About how many of the tickets belong to events that are not in the lanes any more. The writer stores it
-/// once for each pass. On a cache line of its own, since producers read it.
+/// About how many tickets belong to events that have left the lanes. The writer stores this number once for
+/// each pass. On a cache line of its own, since producers read it.
 #[repr(align(128))]
 struct Gone(AtomicU64);
 
@@ -94,7 +94,7 @@ pub(super) fn count(capacity: usize) -> usize {
     1 << most.ilog2()
 }
 
-/// Makes `count` lanes that hold `capacity` events together.
+/// Makes `count` lanes, which together hold `capacity` events.
 pub(super) fn lanes(capacity: usize, count: usize) -> (Lanes, Merge) {
     let slots = |lane| capacity / count + usize::from(lane < capacity % count);
     let (inputs, outputs) = (0..count).map(|lane| bounded(slots(lane))).unzip();
@@ -156,8 +156,8 @@ impl Lanes {
         self.inputs.iter().map(Sender::len).sum()
     }
 
-    /// About how many events are in the lanes, without a look at the channels. The writer changes the head
-    /// of a channel with each event, and needs longer for that if a producer has read it meanwhile.
+    /// About how many events are in the lanes. If there are several, this does not read the channels: the
+    /// writer changes the head of a channel with each event, and must wait if a producer has read it.
     pub(super) fn estimate(&self) -> usize {
         if self.inputs.len() == 1 {
             // There are no tickets.
@@ -226,7 +226,7 @@ impl Merge {
         }
     }
 
-    /// Ends a pass: corrects the estimate. A ticket whose push failed counts until then.
+    /// Ends a pass, and corrects the estimate. Until then a ticket whose push failed counts as an event.
     pub(super) fn end(&self, lanes: &Lanes) {
         let drawn = lanes.tickets.0.load(Ordering::Relaxed);
         let queued = self.lanes.iter().map(|lane| lane.events.len() as u64).sum();

@@ -9,8 +9,8 @@ const MAX_ADDED: u64 = 1 << 40;
 /// Threads count in different shards, so that they do not contend.
 const SHARDS: usize = if cfg!(all(test, wedr_loom)) { 2 } else { 16 };
 
-/// Counts until the writer closes it and reads the final count. So `seq` skips one number for each event
-/// that is counted here.
+/// Counts lost events until the writer closes it. Then the writer reads the final count. So `seq` skips
+/// one number for each event that is counted here.
 pub(super) struct LossCounter {
     shards: [Shard; SHARDS],
     /// The final count with the bit [`CLOSED`]; 0 until the count is closed.

@@ -2,10 +2,10 @@
 //! value that the memory model allows. Run with
 //! `RUSTFLAGS="--cfg wedr_loom" cargo test --lib --release queue::model`.
 //!
-//! A lost wake-up shows as loom's "deadlock", or as a writer that checks for events more often than
-//! loom allows ("maximum number of branches"). Each model also lists all its outcomes, so a model that no
-//! longer reaches its race fails too. With three threads or more, threads are preempted
-//! a bounded number of times; `LOOM_MAX_PREEMPTIONS` sets another bound, for all models.
+//! If a wake-up is lost, loom reports a "deadlock", or the "maximum number of branches" because the writer
+//! checks for events too often. Each model also lists all outcomes that must occur, so a model that no
+//! longer reaches its race fails too. In models with three threads or more, loom preempts threads a bounded
+//! number of times. `LOOM_MAX_PREEMPTIONS` sets another bound for all models.
 
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
@@ -106,7 +106,7 @@ fn open_full(overflow: Overflow) -> (Arc<Queue>, Writer) {
     (queue, consumer)
 }
 
-/// The payload of a long event, in bytes. One takes the whole byte budget.
+/// The length of a long event's payload, in bytes. One such event takes the whole byte budget.
 const LONG: usize = 300;
 
 /// An event to be pushed: its number, and the bytes of its payload.
@@ -234,7 +234,7 @@ fn accepted_event_is_taken_after_the_closing() {
         let (queue, mut consumer) = open(1, Overflow::Block);
         let producer = spawn_push(&queue, event(1));
         let requester = spawn(&queue, |queue| queue.shutdown.request());
-        // The flag is read once. An execution in which it is not set yet checks nothing.
+        // The model reads the flag once. In an execution in which the flag is not set yet, it checks nothing.
         let taken = queue.shutdown.is_requested().then(|| drain(&mut consumer));
         requester.join().unwrap();
         let pushed = producer.join().unwrap();
@@ -258,7 +258,7 @@ fn accepted_event_is_taken_after_the_closing() {
 }
 
 #[test]
-fn reserved_slot_hides_no_event_behind_it() {
+fn reserved_slot_hides_no_later_event() {
     let seen = outcomes(Some(3), || {
         let (queue, mut consumer) = open(2, Overflow::Block);
         let first = spawn_push(&queue, event(1));
@@ -304,7 +304,7 @@ fn accepted_event_is_sent_or_counted() {
     assert_eq!(seen, [[Accepted, Accepted], [Accepted, Closed], [Closed, Closed]].into());
 }
 
-// Blocked producers. Outcome 0: the producer found room. Outcome 1: it waited.
+// Blocked producers. The outcome is the number of producers that waited; the others found room.
 
 #[test]
 fn producer_blocked_on_a_slot_is_woken() {
@@ -389,7 +389,8 @@ fn two_long_events_do_not_block_each_other() {
     assert_eq!(seen, [0, 1, 2].into());
 }
 
-// Wake-ups. Outcome 0: the writer found something to do at once. Outcome 1: it idled or lingered first.
+// Wake-ups. The outcome is how often the writer idled or lingered before it found work. In
+// `full_queue_ends_the_linger` it is how often the producer waited.
 
 #[test]
 fn event_wakes_an_idle_writer() {
@@ -608,7 +609,7 @@ fn push_from(queue: &Queue, number: usize, event: Pushes) -> Pushed {
 }
 
 #[test]
-fn accepted_events_of_two_lanes_are_taken_after_the_closing() {
+fn accepted_events_of_two_lanes_are_taken_at_the_end() {
     let seen = outcomes(Some(2), || {
         let (queue, mut consumer) = open_lanes(2, 2, Overflow::Block);
         let first = spawn(&queue, |queue| push_from(queue, 0, event(1)));
@@ -623,7 +624,7 @@ fn accepted_events_of_two_lanes_are_taken_after_the_closing() {
     assert_eq!(seen, expected.into());
 }
 
-/// Like a task that moves to another worker between two emits.
+/// Pushes from two threads' numbers, like a task that moves to another thread between two emits.
 fn push_from_both(queue: &Queue) {
     assert_eq!(push_from(queue, 0, event(1)), Accepted);
     assert_eq!(push_from(queue, 1, event(2)), Accepted);
@@ -662,7 +663,7 @@ fn event_of_an_earlier_emit_is_taken_first() {
 
 /// The third event may be ahead of the first in its lane.
 #[test]
-fn event_of_an_earlier_emit_is_taken_first_from_a_lane_in_use() {
+fn earlier_event_is_taken_first_from_a_lane_in_use() {
     let seen = outcomes(Some(1), || {
         let (queue, mut consumer) = open_lanes(2, 4, Overflow::Block);
         let other = spawn(&queue, |queue| assert_eq!(push_from(queue, 0, event(3)), Accepted));

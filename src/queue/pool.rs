@@ -2,8 +2,9 @@
 //!
 //! To allocate a buffer for each long event and to free it in another thread costs more than to
 //! serialise the event. So each lane has a *shelf* of empty buffers. The writer puts emptied buffers on
-//! the shelf of their lane, and the producers of that lane use them again. A producer that finds the
-//! shelf locked allocates a buffer. It waits for the lock only if it would otherwise be refused.
+//! the shelf of their lane, and the producers of that lane use the buffers again. A producer that finds the
+//! shelf locked allocates a buffer. It waits for the lock only if the queue is full or other producers are
+//! blocked.
 //!
 //! All buffers count against the budget, also those on the shelves. When bytes run out, the buffers on
 //! the shelves are freed first.
@@ -53,7 +54,7 @@ struct Shelf {
     bytes: AtomicUsize,
 }
 
-/// Empty buffers of one class, the last used on top.
+/// The empty buffers of one class. The last one is taken first.
 #[derive(Default)]
 struct Stack {
     buffers: Vec<Vec<u8>>,
@@ -107,7 +108,7 @@ impl Pool {
         }
     }
 
-    /// Makes an event of a text, in a buffer that counts against the budget. `reserved` bytes of the budget
+    /// Makes an event from a text, in a buffer that counts against the budget. `reserved` bytes of the budget
     /// belong to other producers. Returns the text if there are not enough bytes.
     pub(super) fn fill<'l>(
         &self,

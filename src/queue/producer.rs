@@ -22,7 +22,7 @@ use crate::stats::Counters;
 use crate::sync::{Arc, Ordering, fence, fence_after_exchange};
 use crate::wire::event::{EventTail, LongText};
 
-/// While the agent is slow, a thread may overtake the blocked producers at most this often in a row.
+/// While the writer waits, a thread may overtake the blocked producers at most this often in a row.
 const MAX_OVERTAKES: usize = 16;
 /// How many slots a push without the gate's lock leaves free, because this many threads may see the same
 /// free slot before one of them takes it.
@@ -89,8 +89,8 @@ impl Queue {
         }
     }
 
-    /// Fails if the queue is closed, or if it is known to be full and the caller may not block. So an
-    /// event that would be refused is not serialised.
+    /// Fails if the queue is closed, or if it is known to be full and the caller may not block. The caller
+    /// checks this first, so that it does not serialise an event that would be refused.
     #[inline]
     pub(crate) fn check_room(&self, waiting: Waiting) -> Result<()> {
         self.check_open()?;
@@ -164,8 +164,8 @@ impl Queue {
     }
 
     /// Whether a thread that has overtaken `others` blocked producers `overtakes` times must wait too.
-    /// While the writer keeps working, turns come often, so the limit is high, which saves wake-ups.
-    /// While the agent is slow, a low limit gives all threads equal shares.
+    /// While the writer works, it gives turns often. So the limit is high, which saves wake-ups. While the
+    /// writer waits, a low limit gives all threads equal shares.
     fn must_wait_too(&self, overtakes: usize, others: usize) -> bool {
         match self.soft_limit.get() {
             SoftLimit::NONE => overtakes >= MAX_OVERTAKES,
@@ -173,7 +173,7 @@ impl Queue {
         }
     }
 
-    /// Whether there is a free slot besides those that `others` producers have a right to.
+    /// Whether there is a free slot that belongs to none of the `others` blocked producers.
     pub(super) fn has_slot_beside(&self, others: usize) -> bool {
         self.lanes.len() + others < self.lanes.capacity()
     }
@@ -196,7 +196,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Pushes an event into a queue that is full, or for which other producers are blocked.
+    /// Pushes an event although the queue is full or other producers are blocked.
     #[cold]
     fn push_in_turn(&self, mut offer: Offer<'_>, waiting: Waiting) -> Result<()> {
         if let Offer::Text(text) = &mut offer {
@@ -270,7 +270,8 @@ impl Queue {
             !must_wait && self.has_room(others, event)
         });
         if matches!(place, Place::InQueue(_)) && !self.soft_limit.applies() {
-            // The writer waits as well, so it admits no producer. Admit this thread or those before it.
+            // The writer waits, so it admits no producer. This thread admits the first blocked producers,
+            // which may include itself.
             self.admit();
         }
         place
@@ -288,8 +289,8 @@ impl Queue {
             self.admit();
         }
         // This fence is between the end of the turn and the read of the flag. Its counterpart is in
-        // `Full::update`: a producer that found this turn's slot reserved sees that it is free, or this
-        // thread sees the flag.
+        // `Full::update`. A producer that found this turn's slot reserved now sees that the slot is free,
+        // or this thread sees the flag.
         fence(Ordering::SeqCst);
         if self.full.is_set() && self.has_slot_beside(self.gate.waiting()) {
             self.full.clear();
@@ -349,7 +350,7 @@ impl Queue {
         }
     }
 
-    /// Counts events that never reached `emit`.
+    /// Counts events that the plugin lost before it called `emit`.
     pub(crate) fn report_lost(&self, events: u64) {
         self.reported_lost.add(events);
         if self.limits.reports_losses {
@@ -381,7 +382,7 @@ impl Queue {
         }
     }
 
-    /// Whether nothing is queued, and the writer has handed over everything it took.
+    /// Whether no event is queued, and the writer has sent all events that it took.
     fn is_flushed(&self) -> bool {
         let is_empty = self.lanes.len() == 0;
         // Pairs with the fence in `Consumer::begin_pass`. If an event has left the lanes, this thread

@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::stats::Stats;
 use crate::sync::{Ordering, fence};
 
-/// How often [`Queue::stats`] counts the queued events, if the writer takes events meanwhile. Such a count may
-/// be wrong by the events of one write.
+/// How often [`Queue::stats`] tries to count the queued events while the writer takes none. If every attempt
+/// fails, the count may be wrong by the events of one write.
 const ATTEMPTS: usize = if cfg!(all(test, wedr_loom)) { 2 } else { 8 };
 
 impl Queue {
@@ -39,7 +39,7 @@ impl Queue {
         let mut queued = 0;
         for _ in 0..ATTEMPTS {
             let taken = counters.taken();
-            // Between the two reads of `taken`, in this order.
+            // The two fences keep the lengths of the lanes between the two reads of `taken`.
             fence(Ordering::Acquire);
             queued = self.lanes.len() + taken.map_or(0, |taken| taken.in_flight);
             fence(Ordering::Acquire);

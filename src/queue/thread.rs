@@ -8,7 +8,8 @@ struct Own {
     /// Whether this thread must not wait in the queue or take one of its locks: it may hold such a lock
     /// already, or it is the writer.
     inside: Cell<bool>,
-    /// How many events of this thread have overtaken blocked producers since its last turn.
+    /// How often this thread has tried to overtake blocked producers since it last waited and
+    /// got a turn.
     overtakes: Cell<usize>,
     /// How many of its next checks for spare slots this thread skips.
     checks_to_skip: Cell<usize>,
@@ -104,7 +105,7 @@ pub(super) fn mark_as_writer() {
     own::with(|own| own.inside.set(true));
 }
 
-/// Counts that the calling thread overtakes blocked producers once more; returns the count before.
+/// Counts one more attempt of the calling thread to overtake blocked producers. Returns the count before.
 pub(super) fn count_overtake() -> usize {
     own::with(|own| own.overtakes.replace(own.overtakes.get().saturating_add(1))).unwrap_or(0)
 }

@@ -42,8 +42,8 @@ impl Wakeup {
     #[cold]
     pub(super) fn wake(&self) {
         if is_waiting() {
-            // This is an allocator hook that `parking_lot` called. The writer sees the change at its next
-            // check, at most half a second later.
+            // An allocator hook emits while `parking_lot` allocates and holds its locks. The writer sees the
+            // change at its next check, at most half a second later.
             return;
         }
         // The caller's change comes before this fence. The writer checks for work after its own fence.

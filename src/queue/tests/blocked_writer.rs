@@ -1,4 +1,4 @@
-//! Producers that emit while the writer is blocked in a write: they give each other turns.
+//! Producers that emit while the writer is blocked in a write. The producers give each other turns.
 
 use std::thread;
 
@@ -38,7 +38,7 @@ fn blocked_writer_needs_to_admit_only_once() {
 }
 
 #[test]
-fn overtaking_thread_gets_turns_from_a_blocked_writer() {
+fn overtaking_thread_needs_no_turn_from_the_writer() {
     let (queue, mut consumer) = open(1000, cost_of(LONG));
     let queue = &*queue;
     push(queue, LONG, Waiting::Never).unwrap();
@@ -48,7 +48,7 @@ fn overtaking_thread_gets_turns_from_a_blocked_writer() {
         while queue.gate.waits() == 0 {
             thread::yield_now();
         }
-        // There are slots, and the writer does nothing.
+        // There are free slots, and the writer gives no turns.
         let short = scope.spawn(|| (0..100).all(|_| push(queue, SHORT, Waiting::Policy).is_ok()));
         let limit = Deadline::after(LIMIT);
         while !short.is_finished() {

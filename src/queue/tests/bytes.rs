@@ -21,8 +21,8 @@ impl serde::Serialize for Calls<'_> {
 }
 
 /// One thread serialises an event into a lent buffer, and queued events use all other bytes of the budget.
-/// Another thread waits for bytes. It must get them when the first gives the buffer back. The writer does
-/// nothing meanwhile.
+/// Another thread waits for bytes. It must get them when the first thread gives the buffer back. The writer
+/// does nothing meanwhile.
 fn lent_buffer_is_given_up(is_written: bool) {
     const LARGEST: usize = (1 << 20) - 200;
     let (queue, mut consumer) = open(64, cost_of(LARGEST) + cost_of(LONG));
@@ -74,7 +74,7 @@ fn lent_buffer_of_a_refused_event_admits_a_producer() {
 }
 
 #[test]
-fn no_producer_blocks_on_free_slots_beside_a_wait_for_bytes() {
+fn wait_for_bytes_does_not_block_short_events() {
     let (queue, mut consumer) = open(256, 1);
     let queue = &*queue;
     push(queue, LONG, Waiting::Never).unwrap();
@@ -110,7 +110,7 @@ fn no_producer_blocks_on_free_slots_beside_a_wait_for_bytes() {
 }
 
 #[test]
-fn wait_for_bytes_that_ends_at_its_deadline_is_not_remembered() {
+fn timed_out_wait_for_bytes_reserves_no_bytes() {
     let mut limit = Duration::from_millis(50);
     loop {
         let (queue, mut consumer) = open(8, 1);
@@ -131,7 +131,7 @@ fn wait_for_bytes_that_ends_at_its_deadline_is_not_remembered() {
 }
 
 #[test]
-fn lent_buffer_does_not_block_an_emit_of_the_same_payload() {
+fn lent_buffer_does_not_block_an_emit_in_serialize() {
     let (queue, mut consumer) = open(64, cost_of(LONG));
     push(&queue, LONG, Waiting::Never).unwrap();
     pass(&mut consumer, 1, |_| ());

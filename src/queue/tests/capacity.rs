@@ -98,7 +98,7 @@ fn assert_refused_exactly(
 }
 
 #[test]
-fn short_event_is_refused_without_a_slot_only() {
+fn short_event_is_refused_only_without_a_free_slot() {
     assert_refused_exactly(
         open_with(2, 64, 1 << 10, Overflow::Refuse),
         |queue, waiting, _| push(queue, SHORT, waiting),
@@ -111,7 +111,7 @@ fn short_event_is_refused_without_a_slot_only() {
 }
 
 #[test]
-fn long_event_is_refused_without_bytes_only() {
+fn long_event_is_refused_only_without_free_bytes() {
     const EVENTS: usize = 16;
     assert_refused_exactly(
         open_with(2, 1000, EVENTS * cost_of(LONG), Overflow::Refuse),
@@ -131,13 +131,13 @@ fn long_event_is_refused_without_bytes_only() {
 }
 
 #[test]
-fn larger_buffer_on_the_shelf_does_not_refuse_an_event() {
+fn large_shelved_buffer_leaves_room_for_other_events() {
     const MIB: usize = 1 << 20;
     let (queue, mut consumer) = open_with(1, 100, MIB, Overflow::Refuse);
     // Leaves a buffer of 1 MiB on the shelf.
     push(&queue, 700_000, Waiting::Never).unwrap();
     pass(&mut consumer, 1, |_| ());
-    // Less than a quarter of the budget for each.
+    // Each of these events needs less than a quarter of the budget.
     for n in 0..4 {
         let pushed = push(&queue, 100_000, Waiting::Never);
         assert!(pushed.is_ok(), "event {n}: {pushed:?}");
@@ -216,7 +216,7 @@ fn assert_never_refused(lanes: usize, capacity: usize, budget: usize, most: usiz
             scope.spawn(move || {
                 let mut rng = Rng::new();
                 for _ in 0..EVENTS {
-                    // Counts the place before the push takes it.
+                    // The event is counted before it is pushed, so the count is never too low.
                     while queued.fetch_add(1, Ordering::AcqRel) >= most {
                         queued.fetch_sub(1, Ordering::AcqRel);
                         thread::yield_now();
@@ -235,7 +235,7 @@ fn assert_never_refused(lanes: usize, capacity: usize, budget: usize, most: usiz
         let mut rng = Rng::new();
         while running.load(Ordering::Acquire) > 0 || !consumer.is_empty() {
             let taken = pass(&mut consumer, rng.usize(1..most * 2), |_| ());
-            // After this everything that was taken is free.
+            // After this call the slots and bytes of all taken events are free.
             consumer.admit_all();
             queued.fetch_sub(taken, Ordering::AcqRel);
             if taken == 0 {

@@ -8,7 +8,8 @@ use super::*;
 const LANES: usize = 4;
 const CAPACITY: usize = 64;
 
-/// A full queue. All events are from this thread, so three quarters are in other lanes than its own.
+/// A full queue. All events are from this thread, so three quarters of them are *spilled*: they are in other
+/// lanes than the thread's own.
 fn spilled() -> (Arc<Queue>, Consumer) {
     let (queue, consumer) = open_lanes(LANES, CAPACITY, 1 << 20);
     for n in 0..CAPACITY {
@@ -45,7 +46,7 @@ fn spilled_events_are_all_counted_as_queued() {
         assert!(consumer.take(|_| ()));
     }
     consumer.end_pass(0);
-    // Events that were taken and not sent, at the heads, and in the lanes.
+    // The count includes events that were taken and not sent, events at the heads, and events in the lanes.
     assert_eq!((queued(), consumer.is_empty()), (CAPACITY, false));
     assert!(queue.flush(Duration::ZERO).is_err());
     consumer.sent(4);
@@ -124,7 +125,7 @@ fn flush_covers_spilled_events_and_no_others() {
 }
 
 #[test]
-fn late_push_with_an_older_ticket_does_not_satisfy_a_flush() {
+fn late_push_with_an_older_ticket_ends_no_flush() {
     let (queue, consumer) = open_lanes(2, 16, 0);
     let drawn = |number: usize| {
         let mut event = Event::blank();
@@ -148,7 +149,7 @@ fn late_push_with_an_older_ticket_does_not_satisfy_a_flush() {
 }
 
 #[test]
-fn flush_does_not_end_with_an_earlier_one() {
+fn flush_does_not_end_with_an_earlier_flush() {
     let (queue, mut consumer) = open(CAPACITY, 0);
     let requested = || {
         push(&queue, SHORT, Waiting::Never).unwrap();
@@ -178,7 +179,7 @@ fn flush_with_zero_timeout_only_checks_the_queue() {
     assert!(matches!(flush(), Err(Error::FlushTimeout(_))), "taken and not sent");
     consumer.sent(1);
     assert!(flush().is_ok());
-    // At the head of a lane.
+    // Now an event is at the head of a lane.
     push(&queue, SHORT, Waiting::Never).unwrap();
     consumer.begin_pass();
     assert!(matches!(flush(), Err(Error::FlushTimeout(_))), "at the head of a lane");
@@ -189,7 +190,7 @@ fn flush_with_zero_timeout_only_checks_the_queue() {
 }
 
 #[test]
-fn flush_sees_all_that_was_accepted_before_it() {
+fn flush_covers_all_events_accepted_before() {
     const THREADS: u64 = 3;
     for lanes in [1, 2, 4] {
         let (queue, mut consumer) = open_lanes(lanes, CAPACITY, 1 << 20);

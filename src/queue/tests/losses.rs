@@ -31,8 +31,8 @@ fn every_refusal_is_in_the_final_count() {
             while refused.load(Ordering::Relaxed) < 100 + round {
                 thread::yield_now();
             }
-            // The writer reads the count for the last time, before or after the flag is set. Each event that
-            // was refused because the queue was full must be counted.
+            // The writer reads the final count while producers may still emit. The count must include each
+            // event that was refused because the queue was full.
             queue.shutdown.request();
             consumer.close_losses();
             let last = consumer.losses().refused;

@@ -26,13 +26,13 @@ fn event_over_the_whole_budget_is_queued_alone() {
     assert_eq!(queue.pool.in_use(), 0);
 }
 
-/// The bytes of all buffers, used by events or on the shelves.
+/// The bytes of all buffers: those that events use, and those on the shelves.
 fn charged(queue: &Queue) -> usize {
     queue.pool.charged()
 }
 
 #[test]
-fn buffers_circulate_without_allocations() {
+fn recycled_buffers_need_no_allocation() {
     for lanes in [1, 4] {
         let (queue, mut consumer) = open_lanes(lanes, 64, 8 << 20);
         for bytes in [LONG, 3000, 30_000, 100_000, 1_000_000] {
@@ -51,7 +51,7 @@ fn buffers_circulate_without_allocations() {
 }
 
 #[test]
-fn buffers_of_a_burst_circulate() {
+fn buffers_of_a_burst_are_recycled() {
     const BURST: usize = 32;
     let (queue, mut consumer) = open_lanes(2, 64, 8 << 20);
     let text = "x".repeat(LONG);
@@ -69,7 +69,7 @@ fn buffers_of_a_burst_circulate() {
 }
 
 #[test]
-fn charged_bytes_stay_within_the_budget_and_one_event() {
+fn charged_bytes_exceed_the_budget_by_one_event_at_most() {
     const LARGEST: usize = 300_000;
     for (lanes, budget) in [(1, 1), (2, 100_000), (4, 1 << 20)] {
         let (queue, mut consumer) = open_lanes(lanes, 1000, budget);

@@ -17,7 +17,7 @@ mod memory;
 mod order;
 mod waiting;
 
-/// A limit for waits that end much earlier if the code is right, also on a slow machine.
+/// The limit of a wait that ends much earlier if the code is right, also on a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 const SHORT: usize = 10;
 /// Longer than an inline event.
@@ -56,7 +56,7 @@ fn push_kind(queue: &Queue, kind: &str, bytes: usize, waiting: Waiting) -> Resul
     push_at(queue, kind, 1, bytes, waiting)
 }
 
-/// The bytes of the budget that an event with so long a payload takes.
+/// The bytes of the budget that an event with a payload of `bytes` bytes takes.
 fn cost_of(bytes: usize) -> usize {
     let tail = EventTail::encode("test", 1, &"x".repeat(bytes), 1 << 20).unwrap();
     super::pool::cost(tail.as_bytes().len())

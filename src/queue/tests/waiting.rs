@@ -145,7 +145,7 @@ fn each_blocked_producer_keeps_its_bytes() {
 }
 
 #[test]
-fn end_of_a_long_wait_admits_a_producer_that_needs_fewer_bytes() {
+fn timed_out_large_event_admits_a_smaller_event() {
     let mut limit = Duration::from_millis(50);
     loop {
         let (queue, _consumer) = open(64, 2 * cost_of(LONG));
@@ -177,7 +177,7 @@ fn end_of_a_long_wait_admits_a_producer_that_needs_fewer_bytes() {
 }
 
 #[test]
-fn no_producer_blocks_on_free_slots_while_the_writer_waits() {
+fn waiting_writer_admits_producers_to_all_free_slots() {
     const WAITERS: usize = 3 * super::consumer::MAX_TURNS / 2;
     let (queue, mut consumer) = open(2 * super::consumer::MAX_TURNS, 0);
     let queue = &*queue;
@@ -202,7 +202,7 @@ fn no_producer_blocks_on_free_slots_while_the_writer_waits() {
 }
 
 #[test]
-fn newcomers_overtake_a_waiter_a_bounded_number_of_times() {
+fn overtaking_of_a_blocked_producer_is_bounded() {
     const NEWCOMERS: usize = 2;
     const MARK: &str = "the waiter";
     for (capacity, rounds) in [(1, 60), (8, 10)] {
@@ -221,8 +221,8 @@ fn newcomers_overtake_a_waiter_a_bounded_number_of_times() {
                 while queue.gate.waiting() == 0 && !waiter.is_finished() {
                     thread::yield_now();
                 }
-                // Counts the events that are taken before the waiter's event. Only one slot becomes free at a
-                // time, so all producers compete for it.
+                // Counts the events that are taken before the event of the blocked producer. Only one slot
+                // becomes free at a time, so all producers compete for it.
                 let mut before = 0;
                 loop {
                     while queue.lanes.len() < capacity {
@@ -300,7 +300,7 @@ fn bytes_of_an_unbatched_event_admit_producers() {
             });
             consumer.end_pass(0);
             consumer.admit();
-            // The write, which may block.
+            // As before a write that may block.
             consumer.admit_all();
             consumer.sent(u64::from(taken));
             if let Some((home, bytes)) = sent_in_place {
@@ -316,7 +316,7 @@ fn working_writer_gives_few_turns() {
     const WAITERS: usize = 3 * super::consumer::MAX_TURNS;
     let (queue, mut consumer) = open(64, 0);
     let queue = &*queue;
-    // From its first event on, the writer is the one who gives turns.
+    // After its first pass the writer is working, so the producers give no turns.
     push(queue, SHORT, Waiting::Never).unwrap();
     pass(&mut consumer, usize::MAX, |_| ());
     while push(queue, SHORT, Waiting::Never).is_ok() {}
@@ -331,8 +331,8 @@ fn working_writer_gives_few_turns() {
             consumer.admit();
             let turns = passes * super::consumer::MAX_TURNS;
             assert_eq!(queue.gate.without_turn(), WAITERS - turns);
-            // Until the threads end: the last one to use its turn admits others if its event is taken before
-            // it looks at the lanes.
+            // Waits until these threads have ended. Otherwise the last of them could still give turns, because
+            // it finds the lanes empty after the next pass.
             let limit = Deadline::after(LIMIT);
             while producers.iter().filter(|producer| producer.is_finished()).count() < turns {
                 assert!(!limit.has_passed(), "a producer with a turn was not woken");
@@ -343,14 +343,14 @@ fn working_writer_gives_few_turns() {
 }
 
 #[test]
-fn timed_out_producer_leaves_the_slots_of_those_before_it() {
+fn timed_out_producer_takes_no_slot_of_earlier_ones() {
     let (queue, mut consumer) = open(1, 0);
     push(&queue, SHORT, Waiting::Never).unwrap();
     thread::scope(|scope| {
         let _closes = Closes(&queue);
         let waiting = scope.spawn(|| push(&queue, SHORT, Waiting::Policy));
         until_a_producer_waits(&queue);
-        // The slot is free, and the writer has not given it away yet.
+        // The slot is free, and the writer has not given a turn yet.
         take(&mut consumer).unwrap();
         let passed = Waiting::Until(Deadline::after(Duration::ZERO));
         assert!(is_full(&push(&queue, SHORT, passed)), "the other producer waited first");
