@@ -367,7 +367,7 @@ fn two_producers_blocked_on_a_slot_are_woken() {
     assert_eq!(seen, [0, 1, 2].into());
 }
 
-/// One producer may take bytes, find no slot, and give the bytes back only after the writer has made
+/// One producer may take bytes and find no slot. It may give the bytes back only after the writer has made
 /// room for the other producer.
 #[test]
 fn two_long_events_do_not_block_each_other() {
@@ -580,8 +580,8 @@ fn full_flag_is_cleared_after_room_was_made() {
     assert_eq!(seen, [Accepted, Full].into());
 }
 
-/// A turn reserves a slot. A thread that finds no slot besides it may set the flag after the last event
-/// was taken: then the thread that ends the turn clears the flag.
+/// A turn reserves a slot. A thread that finds no other slot may set the flag after the last event was
+/// taken. Then the thread that ends the turn clears the flag.
 #[test]
 fn full_flag_is_cleared_at_the_end_of_a_turn() {
     let seen = outcomes(Some(3), || {
@@ -630,7 +630,8 @@ fn push_from_both(queue: &Queue) {
     assert_eq!(push_from(queue, 1, event(2)), Accepted);
 }
 
-/// Takes events in passes, two of them while `others` push, and checks that event 1 comes before 2.
+/// Takes events in passes, and checks that event 1 is taken before event 2. The last pass begins when `others`
+/// have ended. The earlier passes run while `others` push.
 fn assert_order<const N: usize>(consumer: &mut Consumer, others: [JoinHandle<()>; N]) -> Vec<u64> {
     let mut taken = pass(consumer, usize::MAX);
     if N > 1 {
@@ -707,7 +708,7 @@ fn estimate_misses_only_a_push_in_progress() {
     assert_eq!(seen, [0, 1, 2].into());
 }
 
-/// The second event comes when the first is sent, so the largest number is one.
+/// The second event is pushed after the first is sent, so the largest number is one.
 #[test]
 fn high_water_counts_no_event_twice() {
     let seen = outcomes(Some(2), || {
