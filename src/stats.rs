@@ -31,8 +31,9 @@ pub struct Stats {
     pub sent: u64,
     /// Accepted events that could not be sent: the pipe was lost, or the drain timeout expired.
     pub undelivered: u64,
-    /// Events that `emit` refused because the queue was full, under
-    /// [`Overflow::Refuse`](crate::Overflow::Refuse) or on a thread that was unwinding.
+    /// Events that `emit` refused because the queue was full: under
+    /// [`Overflow::Refuse`](crate::Overflow::Refuse), or on a thread that must not block, because it was
+    /// unwinding or already inside an `emit` (in an allocator hook).
     pub refused: u64,
     /// Events that the plugin reported with [`report_lost`](crate::EventSink::report_lost).
     pub lost: u64,

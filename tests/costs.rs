@@ -21,7 +21,7 @@ const BURSTS: usize = 100;
 const CHECK: Duration = Duration::from_millis(500);
 
 /// The heap allocations of this thread for each of many bursts of events with such a path, after the thread has
-/// its scratch buffer and the queue's buffers circulate; and how long the bursts took.
+/// its scratch buffer and the queue has recycled buffers; and how long the bursts took.
 fn allocations(path: &str) -> (Vec<u64>, Duration) {
     let agent = TestAgent::start().unwrap();
     let mut bursts = Vec::new();
@@ -58,7 +58,7 @@ fn typed_event_that_fits_inline_allocates_nothing() {
 /// An `emit` allocates only if the writer uses or trims the empty buffers at the same time. Here the writer
 /// lingers during a burst, except when one of its checks is due.
 #[test]
-fn longer_event_allocates_nothing_once_buffers_circulate() {
+fn longer_event_allocates_nothing_once_buffers_are_recycled() {
     watched(|| {
         for length in [300, 3000, 30_000, 100_000] {
             let (bursts, took) = allocations(&"x".repeat(length));

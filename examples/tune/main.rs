@@ -153,7 +153,8 @@ impl Arguments {
 /// The memory that `events` events of the largest size need, in addition to the queue's slots.
 fn queued_bytes(arrivals: &Arrivals, events: usize) -> usize {
     let largest = arrivals.largest();
-    if largest <= INLINE { 0 } else { events.saturating_mul(largest + INLINE) }
+    // The SDK rounds the length of a buffer up, by at most a quarter.
+    if largest <= INLINE { 0 } else { events.saturating_mul((largest + INLINE) * 5 / 4) }
 }
 
 /// A capacity, and the results under both overflow policies.

@@ -12,9 +12,7 @@ fn blocked_writer_needs_to_admit_only_once() {
         let capacity = PRODUCERS * EVENTS;
         let (queue, mut consumer) = open_lanes(lanes, capacity, 1 << 30);
         let queue = &*queue;
-        push(queue, SHORT, Waiting::Never).unwrap();
-        pass(&mut consumer, usize::MAX, |_| ());
-        while push(queue, SHORT, Waiting::Never).is_ok() {}
+        fill_for_working_writer(queue, &mut consumer);
         thread::scope(|scope| {
             let _closes = Closes(queue);
             let producers = [(); PRODUCERS].map(|()| {
@@ -22,9 +20,7 @@ fn blocked_writer_needs_to_admit_only_once() {
                     (0..EVENTS).for_each(|_| push(queue, bytes, Waiting::Policy).unwrap());
                 })
             });
-            while queue.gate.waits() < PRODUCERS as u64 {
-                thread::yield_now();
-            }
+            until_blocked(queue, PRODUCERS);
             while pass(&mut consumer, usize::MAX, |_| ()) > 0 {}
             // The agent does not read, and there is a slot for each event.
             consumer.admit_all();

@@ -66,6 +66,19 @@ fn push(queue: &Queue, bytes: usize, waiting: Waiting) -> Result<()> {
     push_kind(queue, "test", bytes, waiting)
 }
 
+/// Fills the queue after the writer's first pass. A working writer gives the turns, and the producers give none.
+fn fill_for_working_writer(queue: &Queue, consumer: &mut Consumer) {
+    push(queue, SHORT, Waiting::Never).unwrap();
+    pass(consumer, usize::MAX, |_| ());
+    while push(queue, SHORT, Waiting::Never).is_ok() {}
+}
+
+fn until_blocked(queue: &Queue, producers: usize) {
+    while queue.gate.waits() < producers as u64 {
+        thread::yield_now();
+    }
+}
+
 /// Takes one event in a pass of its own.
 fn take(consumer: &mut Consumer) -> Option<Vec<u8>> {
     let mut text = None;

@@ -186,9 +186,7 @@ fn waiting_writer_admits_producers_to_all_free_slots() {
         let _closes = Closes(queue);
         let waiting: Vec<_> =
             (0..WAITERS).map(|_| scope.spawn(|| push(queue, SHORT, Waiting::Policy))).collect();
-        while queue.gate.waits() < WAITERS as u64 {
-            thread::yield_now();
-        }
+        until_blocked(queue, WAITERS);
         // The writer takes a batch, and the agent does not read it.
         while take(&mut consumer).is_some() {}
         consumer.admit();
@@ -316,16 +314,11 @@ fn working_writer_gives_few_turns() {
     const WAITERS: usize = 3 * super::consumer::MAX_TURNS;
     let (queue, mut consumer) = open(64, 0);
     let queue = &*queue;
-    // After its first pass the writer is working, so the producers give no turns.
-    push(queue, SHORT, Waiting::Never).unwrap();
-    pass(&mut consumer, usize::MAX, |_| ());
-    while push(queue, SHORT, Waiting::Never).is_ok() {}
+    fill_for_working_writer(queue, &mut consumer);
     thread::scope(|scope| {
         let _closes = Closes(queue);
         let producers = [(); WAITERS].map(|()| scope.spawn(|| push(queue, SHORT, Waiting::Policy)));
-        while queue.gate.waits() < WAITERS as u64 {
-            thread::yield_now();
-        }
+        until_blocked(queue, WAITERS);
         for passes in 1..=3 {
             pass(&mut consumer, usize::MAX, |_| ());
             consumer.admit();
