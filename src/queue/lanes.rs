@@ -228,7 +228,8 @@ impl Merge {
 
     /// Ends a pass, and corrects the estimate. Until then a ticket whose push failed counts as an event.
     pub(super) fn end(&self, lanes: &Lanes) {
-        let drawn = lanes.tickets.0.load(Ordering::Relaxed);
+        // Acquire: a push that ended before the last of these draws is visible in its lane.
+        let drawn = lanes.tickets.0.load(Ordering::Acquire);
         let queued = self.lanes.iter().map(|lane| lane.events.len() as u64).sum();
         lanes.gone.0.store(drawn.saturating_sub(queued), Ordering::Relaxed);
     }
