@@ -474,7 +474,7 @@ fn flush_ends_after_earlier_events_are_sent() {
         let producer = spawn(&queue, |queue| {
             assert_eq!(push(queue, event(1)), Accepted);
             let flushed = flush(queue);
-            let sent = queue.stats().sent;
+            let sent = queue.counters.sent.get();
             queue.shutdown.request();
             (flushed, sent)
         });
@@ -492,7 +492,7 @@ fn flush_during_the_shutdown_returns_its_result() {
             let producer = spawn(&queue, |queue| {
                 let pushed = push(queue, event(1));
                 let flushed = flush(queue);
-                (pushed, flushed, queue.stats().sent)
+                (pushed, flushed, queue.counters.sent.get())
             });
             queue.shutdown.request();
             if drains {
@@ -733,7 +733,7 @@ fn flush_covers_both_lanes() {
             assert_eq!(push_from(queue, 0, event(1)), Accepted);
             assert_eq!(push_from(queue, 1, event(2)), Accepted);
             let flushed = flush(queue);
-            let sent = queue.stats().sent;
+            let sent = queue.counters.sent.get();
             queue.shutdown.request();
             (flushed, sent)
         });
