@@ -6,6 +6,9 @@
 //! checks for events too often. Each model also lists all outcomes that must occur, so a model that no
 //! longer reaches its race fails too. In models with three threads or more, loom preempts threads a bounded
 //! number of times. `LOOM_MAX_PREEMPTIONS` sets another bound for all models.
+//!
+//! A thread that runs beside the writer reads single counters, because `Queue::stats` there multiplies the
+//! number of executions.
 
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
