@@ -14,7 +14,7 @@ impl Need {
     }
 
     /// What one event needs.
-    pub(super) fn event(bytes: usize) -> Self {
+    pub(super) const fn event(bytes: usize) -> Self {
         Self { slots: 1, bytes }
     }
 

@@ -3,7 +3,7 @@ use std::thread;
 
 use super::*;
 
-const SLOT: Need = Need { slots: 1, bytes: 0 };
+const SLOT: Need = Need::event(0);
 
 fn join(gate: &Gate) -> Arc<Waiter> {
     match gate.join(SLOT, &|_, _| false) {

@@ -41,9 +41,7 @@ fn overtaking_thread_needs_no_turn_from_the_writer() {
     thread::scope(|scope| {
         let _closes = Closes(queue);
         let long = scope.spawn(|| push(queue, LONG, Waiting::Policy));
-        while queue.gate.waits() == 0 {
-            thread::yield_now();
-        }
+        until_blocked(queue, 1);
         // There are free slots, and the writer gives no turns.
         let short = scope.spawn(|| (0..100).all(|_| push(queue, SHORT, Waiting::Policy).is_ok()));
         let limit = Deadline::after(LIMIT);

@@ -93,9 +93,7 @@ fn wait_for_bytes_does_not_block_short_events() {
             push(queue, SHORT, Waiting::Never).unwrap();
         }
         let before = scope.spawn(|| push(queue, SHORT, Waiting::Policy));
-        while queue.gate.waits() < 2 {
-            thread::yield_now();
-        }
+        until_blocked(queue, 2);
         // The agent does not read the batch.
         consumer.admit_all();
         let after = scope.spawn(|| push(queue, SHORT, Waiting::Policy));

@@ -134,9 +134,7 @@ fn each_blocked_producer_keeps_its_bytes() {
     thread::scope(|scope| {
         let _closes = Closes(&queue);
         let waiting = scope.spawn(|| push(&queue, LONG, Waiting::Policy));
-        while queue.gate.waits() == 0 {
-            thread::yield_now();
-        }
+        until_blocked(&queue, 1);
         take(&mut consumer).unwrap();
         assert!(is_full(&newcomer()), "the waiting producer has a right to the bytes");
         consumer.admit_all();
@@ -155,9 +153,7 @@ fn timed_out_large_event_admits_a_smaller_event() {
             let _closes = Closes(queue);
             let deadline = Deadline::after(limit);
             let large = scope.spawn(move || push(queue, 2 * LONG, Waiting::Until(deadline)));
-            while queue.gate.waits() == 0 {
-                thread::yield_now();
-            }
+            until_blocked(queue, 1);
             // There are bytes for this event, but the other producer waited first.
             let small = scope.spawn(|| push(queue, LONG, Waiting::Policy));
             let end = Deadline::after(LIMIT);
