@@ -76,11 +76,15 @@ fn prints() {
 /// Forks during a session, which is not supported, and shows what is lost.
 fn forks() {
     const CAPACITY: u64 = 4;
-    run(Runner::new().channel_capacity(CAPACITY as usize), |sink, ctx| {
+    // A writer that does not linger sleeps only when it is idle.
+    let runner = Runner::new().channel_capacity(CAPACITY as usize).linger(Duration::ZERO);
+    run(runner, |sink, _| {
         sink.event("test.parent").emit(&0)?;
         sink.flush(LIMIT)?;
-        // Waits until the writer is idle: a lock that the writer holds would stay locked in the child.
-        ctx.sleep(Duration::from_millis(50));
+        // A lock that the writer holds would stay locked in the child.
+        while !writer_sleeps() {
+            std::thread::yield_now();
+        }
         // SAFETY: the child uses no lock that another thread may have held.
         let child = unsafe { fork() };
         if child == 0 {
@@ -95,6 +99,15 @@ fn forks() {
         (1..10).try_for_each(|n| sink.event("test.parent").emit(&n))
     })
     .unwrap();
+}
+
+/// Whether the thread `wedr-writer` sleeps.
+fn writer_sleeps() -> bool {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("stat"))).any(|stat| {
+        // A thread that has ended meanwhile has no such file.
+        stat.is_ok_and(|stat| stat.contains("(wedr-writer) S "))
+    })
 }
 
 /// Forks after a session, and runs another session in the child. It fails with signal handlers, and works
