@@ -12,7 +12,7 @@
 //! - A line that is a JSON object becomes an `execd_json` with this object, unchanged, as its payload. The agent
 //!   reads integers beyond 64 bits as floats, and of two equal keys it keeps the last.
 //! - Any other line becomes an `execd_text` with the field `text`. Bytes that are not UTF-8 are replaced. A long
-//!   line is split between characters. Its pieces also have `part`, counted from 0, and `more`, which is false
+//!   line is split between characters. Its pieces also have `part`, counted from 1, and `more`, which is false
 //!   for the last piece.
 //!
 //! If the agent is slow, the program blocks when it writes. Many programs buffer their output when they write
@@ -130,8 +130,8 @@ fn forward(output: &mut impl BufRead, max: usize, sink: &EventSink) -> Result<()
     // A byte takes at most six bytes in JSON. 256 bytes are for the rest of the event.
     let longest = (max / 6).saturating_sub(256).max(4);
     let mut line = Vec::new();
-    // How many pieces of this line were sent.
-    let mut part = 0;
+    // The number of the next piece of this line.
+    let mut part = 1;
     loop {
         let read = output.by_ref().take((max - line.len()) as u64).read_until(b'\n', &mut line)?;
         if line.is_empty() {
@@ -141,7 +141,7 @@ fn forward(output: &mut impl BufRead, max: usize, sink: &EventSink) -> Result<()
         if is_whole {
             let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
             line.truncate(end.map_or(0, |end| end + 1));
-            if part == 0 && forward_json(&line, sink)? {
+            if part == 1 && forward_json(&line, sink)? {
                 line.clear();
                 continue;
             }
@@ -156,11 +156,11 @@ fn forward(output: &mut impl BufRead, max: usize, sink: &EventSink) -> Result<()
         if is_whole {
             let text = String::from_utf8_lossy(rest);
             let payload = match part {
-                0 => json!({ "text": text }),
+                1 => json!({ "text": text }),
                 part => json!({ "text": text, "part": part, "more": false }),
             };
             sink.emit("execd_text", payload)?;
-            (part, rest) = (0, &[]);
+            (part, rest) = (1, &[]);
         }
         line = rest.to_vec();
     }

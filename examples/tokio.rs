@@ -10,7 +10,7 @@
 //! arguments.
 //!
 //! A `tcp_line` has the fields `from` and `text`. A line of more than 16 KiB, or of more than about a sixth of
-//! the agent's limit if that is less, is split between characters. Its pieces also have `part`, counted from 0,
+//! the agent's limit if that is less, is split between characters. Its pieces also have `part`, counted from 1,
 //! and `more`, which is false for the last piece. Bytes that are not UTF-8 are replaced.
 //!
 //! When the queue is full, a task waits asynchronously and stops reading from its connection. So a slow agent
@@ -96,8 +96,8 @@ async fn forward(
 ) -> Result<()> {
     let mut input = BufReader::new(connection);
     let mut line = Vec::new();
-    // How many pieces of this line were sent.
-    let mut part = 0;
+    // The number of the next piece of this line.
+    let mut part = 1;
     let mut has_waited = false;
     loop {
         let room = (longest - line.len()) as u64;
@@ -109,7 +109,7 @@ async fn forward(
         let end = if is_whole { line.len() } else { end_of_character(&line, longest - 1) };
         let text = String::from_utf8_lossy(&line[..end]);
         let text = if is_whole { text.trim_end_matches(['\r', '\n']) } else { &*text };
-        let pieces = (part > 0 || !is_whole).then_some((part, !is_whole));
+        let pieces = (part > 1 || !is_whole).then_some((part, !is_whole));
         let payload = Line {
             from,
             text,
@@ -127,7 +127,7 @@ async fn forward(
             }
             time::sleep(PAUSE).await;
         }
-        part = if is_whole { 0 } else { part + 1 };
+        part = if is_whole { 1 } else { part + 1 };
         line.drain(..end);
     }
 }

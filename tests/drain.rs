@@ -33,7 +33,7 @@ fn drain_does_not_wait_for_the_body() {
 }
 
 #[test]
-fn resting_writer_hears_of_the_shutdown_at_once() {
+fn shutdown_wakes_an_idle_writer_at_once() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let mut returned = None;

@@ -1,12 +1,8 @@
 //! The end of the agent: first a request, then a deadline at which all sessions are closed.
 
-use std::time::Duration;
-
+use super::process::GRACE;
 use crate::deadline::Deadline;
 use crate::shutdown::Shutdown;
-
-/// How long plugins may take to send goodbye and exit, as under the real agent.
-const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct Ending {
     /// The end was requested: the agent starts no session and no plugin.

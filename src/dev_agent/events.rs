@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::examiner::{Examiner, Note};
 use super::recording::{self, Result};
+use super::schema::MODULE;
 use super::show;
 
 #[derive(Debug, clap::Args)]
@@ -54,7 +55,7 @@ fn convert(arguments: &Arguments) -> Result<()> {
         let is_scalar =
             |value: &Value| value.is_string() || value.is_number() || value.is_boolean();
         let fields = members.into_iter().filter(|(_, value)| is_scalar(value)).collect();
-        let event = Simulated { module: "plugin", event_type: &event.kind, fields };
+        let event = Simulated { module: MODULE, event_type: &event.kind, fields };
         write!(out, "{before}{}", show::json(&event))?;
         before = ",\n";
         Ok(())

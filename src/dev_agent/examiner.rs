@@ -36,7 +36,7 @@ pub(super) struct Kind {
 
 /// The types of fields that rules distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Type {
+pub(super) enum Type {
     Bool,
     Int,
     Float,
@@ -120,11 +120,11 @@ impl Examiner {
 impl Kind {
     /// The fields that a rule can name, each with its type if rules can use it. A field that is an
     /// integer in some events and a float in others is a float.
-    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, Option<&'static str>)> {
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, Option<Type>)> {
         let of = |types: &BTreeSet<Type>| {
             let widest = *types.last()?;
             let numbers = types.iter().all(|one| matches!(one, Type::Int | Type::Float));
-            (widest.is_scalar() && (types.len() == 1 || numbers)).then(|| widest.name())
+            (widest.is_scalar() && (types.len() == 1 || numbers)).then_some(widest)
         };
         let named = self.fields.iter().filter(|(name, _)| is_name(name));
         named.map(move |(name, types)| (name.as_str(), of(types)))

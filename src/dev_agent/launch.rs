@@ -1,9 +1,9 @@
 //! Launches the plugin and restarts it.
 
-use std::ffi::{OsStr, OsString};
-use std::io::{self, BufRead, BufReader, Read};
+use std::ffi::OsString;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,18 +14,13 @@ use parking_lot::Mutex;
 use super::ending::Ending;
 use super::screen::Screen;
 use super::tally::Tally;
-use super::{group, service};
+use super::{process, service};
 use crate::deadline::Deadline;
 use crate::error::Printable;
 use crate::transport::DEFAULT_PATH;
 
 /// How often the agent checks whether the plugin has exited.
 const POLL: Duration = Duration::from_millis(20);
-/// How long the agent reads the plugin's output after the plugin has exited: a child process of the
-/// plugin may keep the output open.
-const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
-/// The most bytes of the plugin's output that are shown as one line.
-const LINE: u64 = 8 << 10;
 
 pub(super) struct Launcher {
     pub(super) command: Vec<OsString>,
@@ -73,7 +68,7 @@ impl Launcher {
         let (output, all_read) = mpsc::channel();
         let Some(id) = self.launch(output)? else { return Ok(None) };
         let status = self.wait(id).map_err(|e| format!("cannot wait for the plugin: {e}"))?;
-        let hints = Hints::until_closed(&all_read, Deadline::after(OUTPUT_LIMIT));
+        let hints = Hints::until_closed(&all_read, Deadline::after(process::OUTPUT_LIMIT));
         let ended = format!("plugin {id} ended, {status}");
         if status.success() {
             self.screen.note(ended);
@@ -102,7 +97,8 @@ impl Launcher {
             if self.ending.asked.is_requested() {
                 return Ok(None);
             }
-            let mut process = self.spawn()?;
+            let spawn = if self.like_service { service::spawn } else { process::with_output };
+            let mut process = process::start(&self.command, &self.plugin_id, &self.pipe, spawn)?;
             let outputs = (process.stdout.take(), process.stderr.take());
             let id = process.id();
             *running = Some(process);
@@ -114,27 +110,6 @@ impl Launcher {
         self.pass_on(stdout.take(), "stdout", output.clone());
         self.pass_on(stderr.take(), "stderr", output);
         Ok(Some(*id))
-    }
-
-    fn spawn(&self) -> Result<Child, String> {
-        let (program, arguments) = self.command.split_first().expect("the command is not empty");
-        let mut command = Command::new(program);
-        command.args(arguments);
-        let pipe = self.pipe.as_os_str();
-        let environment = [("WEDR_PLUGIN_ID", self.plugin_id.as_ref()), ("WEDR_PIPE_PATH", pipe)];
-        if self.like_service {
-            return service::spawn(command.envs(environment))
-                .map_err(|e| cannot_launch(program, &e));
-        }
-        command
-            .envs(environment)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        // The plugin has its own process group, so it gets Ctrl+C once: from `interrupt`.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        command.spawn().map_err(|e| cannot_launch(program, &e))
     }
 
     /// Waits for the process. Kills the process if it still runs at the agent's deadline.
@@ -150,12 +125,14 @@ impl Launcher {
             let outlasts = !killed && self.ending.deadline().has_passed();
             if outlasts {
                 killed = true;
-                group::kill(process)?;
+                process::kill(process)?;
             }
             drop(running);
             if outlasts {
-                self.screen
-                    .warn(format_args!("plugin {id} did not end within 5 s: the agent killed it"));
+                self.screen.warn(format_args!(
+                    "plugin {id} did not end within {} s: the agent killed it",
+                    process::GRACE.as_secs()
+                ));
             }
             thread::sleep(POLL);
         }
@@ -165,7 +142,7 @@ impl Launcher {
     pub(super) fn kill(&self) {
         if let Some(process) = &mut *self.running.lock() {
             // This fails only if the process has ended.
-            let _ = group::kill(process);
+            let _ = process::kill(process);
         }
     }
 
@@ -175,7 +152,7 @@ impl Launcher {
         #[cfg(unix)]
         if let (Some(process), false) = (&*self.running.lock(), self.like_service) {
             // This fails only if the process has ended.
-            let _ = group::signal(process, nix::sys::signal::SIGINT);
+            let _ = process::signal(process, nix::sys::signal::SIGINT);
         }
     }
 
@@ -188,25 +165,17 @@ impl Launcher {
     ) {
         let Some(from) = from else { return };
         let screen = Arc::clone(&self.screen);
-        let mut from = BufReader::new(from);
         thread::spawn(move || {
             let mark = Style::new().for_stderr().blue();
-            let mut line = Vec::new();
-            while from.by_ref().take(LINE).read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-                let text = String::from_utf8_lossy(&line).replace('\t', "    ");
+            process::for_each_line(from, |line| {
+                let text = line.replace('\t', "    ");
                 // The launcher may have stopped waiting.
                 let _ = output.send(Hints::in_line(&text));
                 let text = Printable(text.trim_end_matches(['\r', '\n']));
                 screen.note(format_args!("{} {text}", mark.apply_to(format!("{name} |"))));
-                line.clear();
-            }
+            });
         });
     }
-}
-
-fn cannot_launch(program: &OsStr, e: &io::Error) -> String {
-    let program = program.to_string_lossy();
-    format!("cannot launch {}: {e}; build the plugin, or give its path", Printable(&program))
 }
 
 /// Hints in the plugin's output: why the plugin never connected.

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
-use super::examiner::Examiner;
+use super::examiner::{Examiner, Type};
 use super::recording::{self, Result, Stop};
 use crate::error::Printable;
 
 /// The module of all plugins' events.
-const MODULE: &str = "plugin";
+pub(super) const MODULE: &str = "plugin";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = NOTES)]
@@ -105,15 +105,16 @@ fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 fn recorded(examiner: &Examiner) -> Kinds {
-    let typed = |name| match name {
-        "int" => FieldType::Int,
-        "float" => FieldType::Float,
-        "bool" => FieldType::Bool,
-        _ => FieldType::String,
+    let usable = |field_type| match field_type {
+        Type::Int => Some(FieldType::Int),
+        Type::Float => Some(FieldType::Float),
+        Type::String => Some(FieldType::String),
+        Type::Bool => Some(FieldType::Bool),
+        Type::Object | Type::Array => None,
     };
     let kinds = examiner.kinds().map(|(name, kind)| {
         let fields =
-            kind.fields().map(|(name, field_type)| (name.to_owned(), field_type.map(typed)));
+            kind.fields().map(|(name, field_type)| (name.to_owned(), field_type.and_then(usable)));
         (name.to_owned(), fields.collect())
     });
     kinds.collect()

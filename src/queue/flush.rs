@@ -1,7 +1,11 @@
 //! Flush requests. Each has a number, and none takes a slot of the queue.
 
+use std::time::Duration;
+
+use super::Queue;
 use crate::deadline::Deadline;
-use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
+use crate::error::{Error, Result};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, fence};
 
 pub(super) struct Flushes {
     /// Whether there is a request that the writer has not begun. Written under the lock only.
@@ -74,5 +78,39 @@ impl Flushes {
 
     pub(super) fn have_ended(&self) -> bool {
         self.requests.lock().ended
+    }
+}
+
+impl Queue {
+    /// Waits until every event accepted so far has been handed to the operating system.
+    pub(crate) fn flush(&self, timeout: Duration) -> Result<()> {
+        if self.is_flushed() {
+            // The writer may have lost the pipe, and not ended yet.
+            return self.lost().map_or(Ok(()), Err);
+        }
+        if !timeout.is_zero() {
+            let request = self.flushes.request();
+            self.wakeup.wake();
+            if self.flushes.wait(request, Deadline::after(timeout)) {
+                return Ok(());
+            }
+        }
+        if !self.flushes.have_ended() {
+            return Err(Error::FlushTimeout(timeout));
+        }
+        match (self.lost_pipe.get(), self.counters.undelivered.get()) {
+            (Some(_), _) => Err(self.closed()),
+            (None, 0) => Ok(()),
+            (None, count) => Err(Error::Undelivered { count }),
+        }
+    }
+
+    /// Whether no event is queued, and the writer has sent all events that it took.
+    fn is_flushed(&self) -> bool {
+        let is_empty = self.lanes.len() == 0;
+        // Pairs with the fence in `Consumer::begin_pass`. If an event has left the lanes, this thread
+        // sees the flag that the writer set before it took the event, or a later value.
+        fence(Ordering::Acquire);
+        is_empty && !self.flushes.have_ended() && self.counters.is_idle()
     }
 }

@@ -1,7 +1,7 @@
-//! A count of lost events that closes together with the queue.
+//! The counts of lost events, which close together with the queue.
 
-use super::thread;
-use crate::sync::{AtomicU64, Ordering};
+use super::{Queue, thread};
+use crate::sync::{AtomicU64, Ordering, fence_after_exchange};
 
 const CLOSED: u64 = 1 << 63;
 /// The most that one call can add, so that the count cannot reach the bit [`CLOSED`].
@@ -49,6 +49,17 @@ impl LossCounter {
             let close = |shard: &Shard| shard.0.fetch_or(CLOSED, Ordering::Relaxed);
             let sum: u64 = self.shards.iter().map(close).sum();
             self.closed.store(sum | CLOSED, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Queue {
+    /// Counts events that the plugin lost before it called `emit`.
+    pub(crate) fn report_lost(&self, events: u64) {
+        self.reported_lost.add(events);
+        if self.limits.reports_losses {
+            fence_after_exchange();
+            self.wakeup.event_queued();
         }
     }
 }

@@ -49,7 +49,6 @@ use full::{Full, SoftLimit};
 use gate::Gate;
 use losses::LossCounter;
 use pool::Pool;
-
 use wakeup::Wakeup;
 
 pub(crate) use consumer::Consumer;

@@ -11,14 +11,15 @@
 
 use crate::deadline::is_waiting;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::wire::MAX_CONTENT;
 use crate::wire::event::{EventTail, LongText};
 
 /// The smallest buffer, in bytes.
 const SMALLEST: usize = 512;
 /// The number of classes for each power of two. With four, a buffer is at most a quarter too long.
 const STEPS: usize = 4;
-/// Classes from [`SMALLEST`] to 1 MiB, the limit of an event's content.
-const CLASSES: usize = class_of(1 << 20) + 1;
+/// Classes from [`SMALLEST`] to the limit of an event's content.
+const CLASSES: usize = class_of(MAX_CONTENT) + 1;
 /// How often a thread tries to lock a shelf that is locked.
 const ATTEMPTS: usize = if cfg!(all(test, wedr_loom)) { 1 } else { 8 };
 

@@ -1,8 +1,7 @@
-//! The producers' side of the queue: push an event, wait for a turn, refuse, flush.
+//! The producers' side of the queue: push an event, wait for a turn, refuse.
 
 use std::io;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use super::consumer::MAX_TURNS;
 use super::flush::Flushes;
@@ -81,12 +80,15 @@ impl Queue {
         if self.shutdown.is_requested() { Err(self.closed()) } else { Ok(()) }
     }
 
+    /// Why the queue is closed.
     #[cold]
-    fn closed(&self) -> Error {
-        match self.lost_pipe.get() {
-            Some(cause) => Error::pipe_lost(std::sync::Arc::clone(cause)),
-            None => Error::Shutdown,
-        }
+    pub(super) fn closed(&self) -> Error {
+        self.lost().unwrap_or(Error::Shutdown)
+    }
+
+    /// Why the pipe was lost, if it was.
+    pub(crate) fn lost(&self) -> Option<Error> {
+        self.lost_pipe.get().map(|cause| Error::pipe_lost(std::sync::Arc::clone(cause)))
     }
 
     /// Fails if the queue is closed, or if it is known to be full and the caller may not block. The caller
@@ -348,47 +350,6 @@ impl Queue {
             Waiting::Policy if !self.refused.add(1) => self.closed(),
             _ => Error::QueueFull,
         }
-    }
-
-    /// Counts events that the plugin lost before it called `emit`.
-    pub(crate) fn report_lost(&self, events: u64) {
-        self.reported_lost.add(events);
-        if self.limits.reports_losses {
-            fence_after_exchange();
-            self.wakeup.event_queued();
-        }
-    }
-
-    /// Waits until every event accepted so far has been handed to the operating system.
-    pub(crate) fn flush(&self, timeout: Duration) -> Result<()> {
-        if self.is_flushed() {
-            // The writer may have lost the pipe, and not ended yet.
-            return self.lost().map_or(Ok(()), Err);
-        }
-        if !timeout.is_zero() {
-            let request = self.flushes.request();
-            self.wakeup.wake();
-            if self.flushes.wait(request, Deadline::after(timeout)) {
-                return Ok(());
-            }
-        }
-        if !self.flushes.have_ended() {
-            return Err(Error::FlushTimeout(timeout));
-        }
-        match (self.lost_pipe.get(), self.counters.undelivered.get()) {
-            (Some(_), _) => Err(self.closed()),
-            (None, 0) => Ok(()),
-            (None, count) => Err(Error::Undelivered { count }),
-        }
-    }
-
-    /// Whether no event is queued, and the writer has sent all events that it took.
-    fn is_flushed(&self) -> bool {
-        let is_empty = self.lanes.len() == 0;
-        // Pairs with the fence in `Consumer::begin_pass`. If an event has left the lanes, this thread
-        // sees the flag that the writer set before it took the event, or a later value.
-        fence(Ordering::Acquire);
-        is_empty && !self.flushes.have_ended() && self.counters.is_idle()
     }
 }
 

@@ -1,7 +1,6 @@
 //! The queue's statistics.
 
 use super::Queue;
-use crate::error::Error;
 use crate::stats::Stats;
 use crate::sync::{Ordering, fence};
 
@@ -49,10 +48,5 @@ impl Queue {
             }
         }
         (queued, counters.queue_high_water.load(Ordering::Relaxed))
-    }
-
-    /// Why the pipe was lost, if it was.
-    pub(crate) fn lost(&self) -> Option<Error> {
-        self.lost_pipe.get().map(|cause| Error::pipe_lost(std::sync::Arc::clone(cause)))
     }
 }

@@ -64,6 +64,11 @@ impl Wakeup {
         self.sleep(LINGERING, deadline, may_sleep);
     }
 
+    #[cfg(all(test, not(wedr_loom)))]
+    pub(super) fn is_lingering(&self) -> bool {
+        self.mode.load(Ordering::Relaxed) == LINGERING
+    }
+
     fn sleep(&self, mode: u32, deadline: Deadline, may_sleep: impl FnOnce() -> bool) {
         self.mode.store(mode, Ordering::Relaxed);
         // The writer stores its mode, then checks for work once more. A caller makes its change, issues

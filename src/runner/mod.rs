@@ -233,7 +233,8 @@ impl Runner {
     /// [`Overflow::Refuse`], `lost` those that the plugin reported with [`EventSink::report_lost`],
     /// both since the last report. The totals count since the session began. The writer sends a
     /// report as soon as a count has changed, at most once a second, and before goodbye. A full queue
-    /// does not stop the report, and the report does not count as [`sent`](crate::Stats::sent). If no event is refused or lost, no report is sent.
+    /// does not stop the report, and the report does not count as [`sent`](crate::Stats::sent). If no
+    /// event is refused or lost, no report is sent.
     ///
     /// # Examples
     ///

@@ -172,25 +172,19 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// `parking_lot::Condvar`: it borrows the guard, and `notify_one` tells whether it woke a thread.
-pub(crate) struct Condvar {
-    condvar: loom::sync::Condvar,
-    /// The waiting threads; correct while the mutex is held. Not loom's atomic, because the threads do
-    /// not synchronise through it.
-    waiting: std::sync::atomic::AtomicUsize,
-}
+/// `parking_lot::Condvar`: it borrows the guard.
+pub(crate) struct Condvar(loom::sync::Condvar);
 
 pub(crate) struct WaitTimeoutResult;
 
 impl Condvar {
     pub(crate) fn new() -> Self {
-        Self { condvar: loom::sync::Condvar::new(), waiting: 0.into() }
+        Self(loom::sync::Condvar::new())
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
         let held = guard.0.take().unwrap();
-        guard.0 = Some(self.condvar.wait(held).unwrap());
+        guard.0 = Some(self.0.wait(held).unwrap());
     }
 
     pub(crate) fn wait_until<T>(
@@ -202,15 +196,12 @@ impl Condvar {
         WaitTimeoutResult
     }
 
-    pub(crate) fn notify_one(&self) -> bool {
-        self.condvar.notify_one();
-        let one_less = |n: usize| n.checked_sub(1);
-        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
     }
 
     pub(crate) fn notify_all(&self) {
-        self.condvar.notify_all();
-        self.waiting.store(0, Ordering::Relaxed);
+        self.0.notify_all();
     }
 }
 

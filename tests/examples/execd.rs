@@ -205,7 +205,7 @@ mod unix {
         let piece = |(n, event): (usize, &Event)| {
             assert_eq!(
                 (&event.payload["part"], &event.payload["more"]),
-                (&json!(n), &json!(n < last))
+                (&json!(n + 1), &json!(n < last))
             );
             event.payload["text"].as_str().unwrap().to_owned()
         };

@@ -99,7 +99,7 @@ fn tokio_splits_long_lines_between_characters() {
             let text: String = pieces.iter().map(|e| e.payload["text"].as_str().unwrap()).collect();
             assert_eq!(text, line);
             for (n, piece) in pieces.iter().enumerate() {
-                assert_eq!(piece.payload["part"], n);
+                assert_eq!(piece.payload["part"], n + 1);
                 assert_eq!(piece.payload["more"], n + 1 < pieces.len());
             }
             assert_eq!(seen[seen.len() - 1].payload.get("part"), None);

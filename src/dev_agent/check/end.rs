@@ -3,14 +3,13 @@
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use super::super::process::GRACE;
 use super::super::tally::counted;
 use super::agent::State;
 use super::trial::{Awaited, Result, SLICE, Trial, failed};
 use crate::deadline::Deadline;
 
-/// How long a plugin may take to end after a signal. The real agent kills it after this time.
-#[cfg(unix)]
-const GRACE: Duration = Duration::from_secs(5);
 /// How long a plugin may take to end by itself after it lost its session.
 const BY_ITSELF: Duration = Duration::from_secs(10);
 /// How long the agent may take to read everything that an ended plugin has sent.

@@ -2,24 +2,19 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::super::group;
+use super::super::process;
 use crate::error::{Printable, shortened};
 
-/// How many of the last lines that the plugin printed are kept, and how many bytes of each.
+/// How many of the last lines that the plugin printed are kept.
 const LINES: usize = 50;
-const LINE: u64 = 8 << 10;
-/// How long the check reads the plugin's output after the plugin has ended: a child process of the
-/// plugin may keep the output open.
-const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
 
 /// The plugin's process. Dropping it kills the process and, on Unix, its process group.
 pub(super) struct Plugin {
@@ -32,20 +27,7 @@ pub(super) struct Plugin {
 
 impl Plugin {
     pub(super) fn start(command: &[OsString], id: &str, pipe: &Path) -> Result<Self, String> {
-        let (program, arguments) = command.split_first().expect("the command is not empty");
-        let mut command = Command::new(program);
-        command.args(arguments).env("WEDR_PLUGIN_ID", id).env("WEDR_PIPE_PATH", pipe);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Ctrl+C in the terminal must reach only the check.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut process = command.spawn().map_err(|e| {
-            let program = program.to_string_lossy();
-            format!(
-                "cannot launch {}: {e}; build the plugin, or give its path",
-                Printable(&program)
-            )
-        })?;
+        let mut process = process::start(command, id, pipe, process::with_output)?;
         let printed = Arc::new(Mutex::new(VecDeque::new()));
         let (reading, all_read) = mpsc::channel();
         read(process.stdout.take(), &printed, reading.clone());
@@ -66,7 +48,7 @@ impl Plugin {
     pub(super) fn signal(&self, signal: nix::sys::signal::Signal) {
         if self.status.is_none() {
             // This fails only if the process has just ended.
-            let _ = group::signal(&self.process, signal);
+            let _ = process::signal(&self.process, signal);
         }
     }
 
@@ -74,7 +56,7 @@ impl Plugin {
     pub(super) fn kill(&mut self) {
         if self.status.is_none() {
             // Both fail only if the process has just ended.
-            let _ = group::kill(&mut self.process);
+            let _ = process::kill(&mut self.process);
             self.status = self.process.wait().ok();
         }
     }
@@ -83,7 +65,7 @@ impl Plugin {
     pub(super) fn printed(&self) -> String {
         if self.status.is_some() {
             // No message is ever sent: this waits until both senders are dropped.
-            let _ = self.all_read.recv_timeout(OUTPUT_LIMIT);
+            let _ = self.all_read.recv_timeout(process::OUTPUT_LIMIT);
         }
         Vec::from(self.printed.lock().clone()).join("\n")
     }
@@ -108,18 +90,16 @@ fn read(
     reading: mpsc::Sender<()>,
 ) {
     let printed = Arc::clone(printed);
-    let mut from = BufReader::new(from.expect("it is piped"));
+    let from = from.expect("it is piped");
     thread::spawn(move || {
         // Dropped when all output was read.
         let _reading = reading;
-        let mut line = Vec::new();
-        while from.by_ref().take(LINE).read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+        process::for_each_line(from, |line| {
             let mut printed = printed.lock();
             if printed.len() == LINES {
                 printed.pop_front();
             }
-            printed.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
-            line.clear();
-        }
+            printed.push_back(line.trim_end().to_owned());
+        });
     });
 }

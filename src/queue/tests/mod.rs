@@ -12,6 +12,7 @@ mod bytes;
 mod capacity;
 mod closing;
 mod counters;
+mod linger;
 mod losses;
 mod memory;
 mod order;

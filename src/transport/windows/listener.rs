@@ -1,4 +1,4 @@
-//! The server's end of a pipe, for the test agent.
+//! The server's end of a pipe, for the test agent and the dev agent.
 
 use std::io;
 use std::os::windows::ffi::OsStrExt;
