@@ -29,13 +29,14 @@ pub(super) struct Arguments {
 }
 
 const NOTES: &str = "\
-The schema contains what rules can use: the kinds and fields that a rule can name, and only fields
-that always have the same type. Standard error gets a note about everything else. The agent has one
-schema for all plugins. If you have several plugins, concatenate their recordings first.
+The schema contains the kinds and fields that a rule can name. It leaves out a field that changes
+its type, except a field with integers and floats, which is a float. Standard error gets a note
+about everything that rules cannot use. The agent has one schema for all plugins. If you have
+several plugins, concatenate their recordings first.
 
 With --expect, standard output gets one line per difference, and the exit status is 1 if there is a
 difference: a kind or a field that is not in SCHEMA, a field with another type, or a field in SCHEMA
-that no event of its recorded kind has. A kind in SCHEMA that was not recorded is only a note.
+that no recorded event of this kind has. A kind in SCHEMA that was not recorded is only a note.
 
 Examples:
   wedr-dev-agent schema recording.ndjson > schema.json
