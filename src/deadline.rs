@@ -31,7 +31,8 @@ impl Deadline {
         self.0.is_some_and(|at| at <= now)
     }
 
-    /// Waits once for a notification of `condvar`, or until the deadline, which returns true.
+    /// Waits once for a notification of `condvar`, or until the deadline. Returns whether the deadline has
+    /// passed.
     pub(crate) fn wait<T>(self, condvar: &Condvar, guard: &mut MutexGuard<'_, T>) -> bool {
         let _waits = waits::Mark::set();
         match self.0 {

@@ -127,7 +127,8 @@ impl Shutdown {
         }
     }
 
-    /// Parks until the shutdown is requested, which returns true, or until `deadline` has passed.
+    /// Parks until the shutdown is requested or `deadline` has passed. Returns whether the shutdown was
+    /// requested.
     pub(crate) fn wait_until(&self, deadline: Deadline) -> bool {
         let mut state = self.state.lock();
         while state.requested_at.is_none() && !deadline.wait(&self.changed, &mut state) {}

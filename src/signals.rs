@@ -110,8 +110,8 @@ impl Session {
         self.changed.notify_all();
     }
 
-    /// Waits until the session has ended, which returns false, or until one piece of the plugin's code has run
-    /// for [`GRACE`] after `signal`, which returns true.
+    /// Waits until the session has ended, or one piece of the plugin's code has run for [`GRACE`] after
+    /// `signal`. Returns false if the session has ended.
     fn plugin_outlasts(&self, signal: Instant) -> bool {
         let mut running = self.running.lock();
         loop {

@@ -19,8 +19,8 @@ pub(super) const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
 /// The most bytes of the plugin's output that are one line.
 const LINE: u64 = 8 << 10;
 
-/// Starts the plugin with its id and the path of the agent's pipe. `spawn` is [`with_output`], or the one of
-/// `service.rs`.
+/// Starts the plugin with its id and the path of the agent's pipe. `spawn` is [`with_output`] or
+/// `service::spawn`.
 pub(super) fn start(
     command: &[OsString],
     id: &str,

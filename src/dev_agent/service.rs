@@ -40,8 +40,8 @@ mod unix {
         own.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         own.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = own.spawn()?;
-        // The pipe is closed when the process becomes the plugin. A process that cannot become the plugin first
-        // writes its error to the pipe.
+        // The pipe is closed when the process becomes the plugin. If the process cannot become the plugin,
+        // it writes its error to the pipe before it ends.
         let mut failure = String::new();
         process.stderr.take().expect("it is piped").read_to_string(&mut failure)?;
         if failure.is_empty() {

@@ -3,9 +3,9 @@
 use crate::sync::{AtomicBool, AtomicUsize, Ordering, fence};
 
 /// Whether the queue is known to have no slot for a new producer. A producer that finds no slot sets the
-/// flag. The writer clears it after a pass that took events, and a producer at the end of its turn, if
-/// there is a slot. Every emit reads the flag before it serialises. So the flag has a cache line of its
-/// own, and is written only when it changes.
+/// flag. The writer clears the flag after a pass that took events. A producer clears it at the end of its
+/// turn, if there is a slot. Every emit reads the flag before it serialises. So the flag has a cache line
+/// of its own, and is written only when it changes.
 #[repr(align(128))]
 pub(super) struct Full(AtomicBool);
 
@@ -34,8 +34,8 @@ impl Full {
         }
     }
 
-    /// Clears the flag. The caller has made a slot free and then issued a fence: it is the writer, which
-    /// has taken events, or a producer whose turn has ended.
+    /// Clears the flag, after a fence. The caller is [`Self::update`], or the thread that has made a slot
+    /// free: the writer, which has taken events, or a producer whose turn has ended.
     pub(super) fn clear(&self) {
         if self.0.load(Ordering::Relaxed) {
             self.0.store(false, Ordering::Relaxed);

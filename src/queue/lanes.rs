@@ -156,8 +156,8 @@ impl Lanes {
         self.inputs.iter().map(Sender::len).sum()
     }
 
-    /// About how many events are in the lanes. If there are several, this does not read the channels: the
-    /// writer changes the head of a channel with each event, and must wait if a producer has read it.
+    /// About how many events are in the lanes. A queue of several lanes does not read the channels for this:
+    /// the writer changes the head of a channel with each event, and must wait if a producer has read the head.
     pub(super) fn estimate(&self) -> usize {
         if self.inputs.len() == 1 {
             // There are no tickets.

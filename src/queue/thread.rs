@@ -129,8 +129,8 @@ pub(super) fn skips_check() -> bool {
     left.is_some_and(|left| left > 0)
 }
 
-/// A number for the calling thread. Threads that start one after another get different numbers. A
-/// thread whose thread-locals are gone gets 0.
+/// The number of the calling thread. A thread draws the next number when it calls this for the first time.
+/// A thread whose thread-locals are gone gets 0.
 #[inline]
 pub(super) fn number() -> usize {
     let number = own::with(|own| {

@@ -23,7 +23,7 @@ impl Wakeup {
         Self { mode: AtomicU32::new(AWAKE), woken: Mutex::new(false), changed: Condvar::new() }
     }
 
-    /// Wakes an idle writer. The caller has pushed an event and then issued a fence.
+    /// Wakes an idle writer. The caller has pushed an event, or counted a loss, and then issued a fence.
     #[inline]
     pub(super) fn event_queued(&self) {
         if self.mode.load(Ordering::Relaxed) == IDLE {

@@ -276,7 +276,7 @@ impl Runner {
         self
     }
 
-    /// A handle that ends the session, or prevents it if it is used earlier.
+    /// A handle that ends the session. If it is used before the session begins, there is no session.
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         ShutdownHandle::new(Arc::clone(&self.shutdown))
     }

@@ -223,8 +223,8 @@ impl WaitTimeoutResult {
 /// * crossbeam issues a `SeqCst` fence before it answers "full" or "empty"; here there is none;
 /// * crossbeam moves and reads `tail` and `head` with `SeqCst`; here it is `Relaxed`.
 ///
-/// Only the order that every channel needs is left. It comes from the stamp: a thread stores it with
-/// `Release` after it has put a message in or taken it out, and loads it with `Acquire` before that.
+/// Only the order that every channel needs is left. It comes from the stamp of the slot: a thread loads the
+/// stamp with `Acquire` before it puts a message in or takes one out, and stores it with `Release` afterwards.
 /// Each message is in a mutex of the standard library. loom does not know this mutex, so it adds no
 /// order. It is never contended, because loom runs one thread at a time. If a stamp admitted two threads
 /// to one slot, a message would be missing.

@@ -221,9 +221,8 @@ impl TestAgent {
         self.wait_until(timeout, ended).then(|| self.sessions().swap_remove(n))
     }
 
-    /// Makes sessions that stopped reading after
-    /// [`stop_reading_after`](Script::stop_reading_after) events continue to read. Later sessions do not
-    /// stop.
+    /// Ends every stall of [`stop_reading_after`](Script::stop_reading_after): the sessions continue to read,
+    /// and later sessions do not stop.
     pub fn resume(&self) {
         self.shared.state.lock().resumed = true;
         self.shared.changed.notify_all();

@@ -5,19 +5,19 @@
 //!
 //! * `check_path` returns an error for a path that cannot be a pipe's. It opens nothing.
 //! * `Pipe::connect` opens the pipe. While the agent is too busy to accept a connection, it calls
-//!   `next_deadline` and tries again. If that returns `None`, it fails with `TimedOut`.
+//!   `next_deadline` and tries again. If `next_deadline` returns `None`, `connect` fails with `TimedOut`.
 //! * `Pipe::check_agent` checks that the process at the other end is trusted.
 //! * `Pipe::read` returns the bytes that have arrived, at least one. `Pipe::write` hands some bytes to the
 //!   operating system and returns how many. If the pipe is not ready, they call `next_deadline` and wait. If
-//!   that returns `None`, `read` returns [`Read::NotYet`] and `write` returns 0. After a 0 nothing more may
-//!   be written: the system may have taken some of the bytes.
+//!   `next_deadline` returns `None`, `read` returns [`Read::NotYet`] and `write` returns 0. After a 0 nothing
+//!   more may be written: the system may have taken some of the bytes.
 //! * [`Arrival`], set by `Pipe::on_arrival`, decides what a waiting `write` does with bytes that arrive: an
 //!   agent may send something instead of reading.
 //! * `Pipe::check_peer` fails if the agent is gone. It never waits. It reads and discards bytes that the agent
 //!   sent after its answer; they do not show whether the agent lives.
 //! * `Pipe::wait_closed` waits until the agent has closed the pipe. On Unix it returns [`Closed::Orderly`] only
-//!   if the agent has read everything. On Windows it returns it for every close, because Windows does not
-//!   report what the agent has read.
+//!   if the agent has read everything. On Windows it returns [`Closed::Orderly`] for every close, because
+//!   Windows does not report what the agent has read.
 //! * Dropping a `Pipe` closes it.
 //! * `Listener` (feature `test-util`) is the other end, for the test agent. A plugin can connect as soon as
 //!   the listener exists. `Pipe::disconnect` closes that end as the agent does: bytes that the plugin has not

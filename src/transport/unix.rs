@@ -80,7 +80,7 @@ impl Pipe {
         }
     }
 
-    /// The kernel reports the user that listened when the plugin connected.
+    /// Checks the user that [`peer_uid`] reports: the user of the process when it began to listen.
     pub(crate) fn check_agent(&self, trust: &AgentTrust) -> Result<()> {
         trust::check(trust, peer_uid(&self.socket))
     }
@@ -117,8 +117,8 @@ impl Pipe {
         bytes: &[u8],
         next_deadline: NextDeadline<'_>,
     ) -> io::Result<usize> {
-        // Whether to wait for input too. Not after the end of the stream, because `poll` then always
-        // reports input.
+        // Whether to wait for input too. After the end of the stream this is false, because `poll` then
+        // always reports input.
         let mut listens = self.arrival != Arrival::Stays;
         let mut piece = bytes;
         loop {

@@ -10,9 +10,9 @@ use super::{frame, json};
 use crate::error::{Error, Result};
 
 const HEAD: &[u8] = b"{\"type\":\"event\",\"seq\":";
-/// How many digits of `seq` the size of an event includes, whatever the value: those of `u64::MAX`.
+/// The size of an event counts `seq` with this many digits, those of `u64::MAX`, whatever its value.
 const SEQ_DIGITS: usize = 20;
-/// What a content has besides its tail, in bytes.
+/// The bytes of a content outside its tail: the head, `seq` and a comma.
 const AROUND_TAIL: usize = HEAD.len() + SEQ_DIGITS + 1;
 
 /// The size of the largest frame whose tail is inline, in bytes.

@@ -123,7 +123,7 @@ impl Agent {
         &self.path
     }
 
-    /// Lets sessions read at full speed from now on.
+    /// Ends every stall, and lets sessions read at full speed from now on.
     pub(super) fn resume(&self) {
         self.shared.change(|state| state.resumed = true);
     }
