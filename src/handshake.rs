@@ -11,7 +11,7 @@ use crate::wire::frame::{FrameReader, PREFIX};
 use crate::wire::message::{AgentMessage, HelloAck, PluginMessage, from_content, to_frame};
 use crate::wire::{DEFAULT_HEARTBEAT_SEC, MAX_CONTENT};
 
-/// How often the handshake checks for the shutdown.
+/// How often the connecting and the handshake check for the shutdown.
 const SLICE: Duration = Duration::from_millis(20);
 
 /// The parameters of the session from the agent's answer, checked.
@@ -93,7 +93,7 @@ pub(crate) fn shake_hands(
             Ok(Some(content)) => {
                 let params = params(content)?;
                 if !rest.is_empty() {
-                    let early = "it acknowledged hello before it had read it";
+                    let early = "the agent acknowledged hello before it had read all of hello";
                     return Err(Error::Protocol(early.into()));
                 }
                 pipe.on_arrival(Arrival::IsDiscarded);

@@ -127,7 +127,7 @@ fn session_with_hooks(policy: Overflow, capacity: usize, heap_bytes: usize) {
                 }
                 resume.send(()).unwrap();
             });
-            // More and more threads that wait for the first time, while the writer is idle: `parking_lot`
+            // Threads wait for the first time, one after another, while the writer is idle: `parking_lot`
             // keeps a table of waiting threads, which must grow.
             thread::scope(|scope| {
                 let end: &_ = Box::leak(Box::new(Barrier::new(WAITERS + 1)));

@@ -24,9 +24,9 @@ fn cargo(what: &str) -> Command {
 }
 
 /// The value that the agent's parser reads from a payload.
-fn agents(payload: &str) -> Option<Value> {
-    let body: Value = serde_json::from_str(&format!("{{\"payload\":{payload}}}")).ok()?;
-    Some(body["payload"].clone())
+fn as_the_agent_reads(payload: &str) -> Option<Value> {
+    let content: Value = serde_json::from_str(&format!("{{\"payload\":{payload}}}")).ok()?;
+    Some(content["payload"].clone())
 }
 
 #[test]
@@ -75,11 +75,18 @@ fn arbitrary_precision_numbers_are_checked_like_the_agent() {
         let answers: Vec<_> = payloads.iter().copied().zip(answers.lines()).collect();
         assert_eq!(answers.len(), payloads.len());
         for (payload, answer) in answers {
-            assert_eq!(answer == "taken", agents(payload).is_some(), "{payload} was {answer}");
+            assert_eq!(
+                answer == "taken",
+                as_the_agent_reads(payload).is_some(),
+                "{payload} was {answer}"
+            );
         }
         let session = agent.ended_session(LIMIT).unwrap();
         assert_eq!((session.end.as_ref(), session.missing_seqs()), (Some(&SessionEnd::Goodbye), 0));
         let arrived = session.events().map(|event| event.payload.clone());
-        assert!(arrived.eq(payloads.iter().copied().filter_map(agents)), "not as they were");
+        assert!(
+            arrived.eq(payloads.iter().copied().filter_map(as_the_agent_reads)),
+            "not as they were"
+        );
     });
 }

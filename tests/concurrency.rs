@@ -6,7 +6,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Barrier;
 use std::thread;
 
-use common::{LIMIT, assert_accounts, assert_delivered, runner, session, watched};
+use common::{LIMIT, assert_counters, assert_delivered, runner, session, watched};
 use serde_json::json;
 use wedr_plugin_sdk::testing::{RecordedSession, TestAgent};
 use wedr_plugin_sdk::{Error, EventBuilder, EventSink, SessionContext, ShutdownHandle};
@@ -27,23 +27,23 @@ fn ended_sessions(agent: &TestAgent) -> Vec<RecordedSession> {
 }
 
 #[test]
-fn sixty_four_sessions_at_once_keep_to_themselves() {
+fn events_of_64_sessions_at_once_are_not_mixed() {
     const SESSIONS: usize = 64;
     const EVENTS: usize = 100;
     watched(|| {
         let agent = TestAgent::start().unwrap();
-        let all_stand = Barrier::new(SESSIONS);
+        let all_connected = Barrier::new(SESSIONS);
         thread::scope(|scope| {
             for own in 0..SESSIONS {
-                let (agent, all_stand) = (&agent, &all_stand);
+                let (agent, all_connected) = (&agent, &all_connected);
                 scope.spawn(move || {
                     let runner = runner(agent).connect_timeout(LIMIT);
                     let (result, report) = session(runner, |sink, _| {
-                        all_stand.wait();
+                        all_connected.wait();
                         (0..EVENTS).try_for_each(|n| sink.emit("test.n", json!([own, n])))
                     });
                     result.unwrap();
-                    assert_accounts(&report.stats, EVENTS as u64, 0);
+                    assert_counters(&report.stats, EVENTS as u64, 0);
                 });
             }
         });
@@ -83,7 +83,7 @@ fn sinks_are_cloned_and_dropped_in_thousands() {
             sink.event("test.original").emit(&2)
         });
         result.unwrap();
-        assert_accounts(&report.stats, THREADS * EACH + 1, 0);
+        assert_counters(&report.stats, THREADS * EACH + 1, 0);
         assert_delivered(&agent.ended_session(LIMIT).unwrap(), &report.stats);
         for sink in kept {
             assert_eq!(sink.stats(), report.stats);

@@ -82,8 +82,8 @@ fn agent_that_reads_everything_and_shuts_both_directions_confirms() {
 fn agent_that_closes_with_a_byte_unread_does_not_confirm() {
     watched(|| {
         assert!(!report(|pipe| *pipe = None).confirmed);
-        // The close discards the byte. In some of the runs the plugin looks between the shutdown and the
-        // close.
+        // The close discards the byte. In some of the runs the plugin checks the pipe between the shutdown and
+        // the close.
         for _ in 0..100 {
             let shut_and_close = |pipe: &mut _| {
                 shut(pipe);

@@ -86,7 +86,7 @@ fn bad_configuration_opens_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn path_that_is_no_sockets_opens_nothing() {
+fn invalid_socket_path_opens_nothing() {
     watched(|| {
         // If the SDK cut the path at the NUL, or at the longest length, it would connect to this agent.
         let folder = tempfile::tempdir().unwrap();

@@ -70,7 +70,7 @@ fn longer_event_allocates_nothing_once_buffers_are_recycled() {
 }
 
 #[test]
-fn flood_goes_out_in_large_writes() {
+fn flood_is_sent_in_large_writes() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let (report, accounts) = mpsc::channel();
@@ -110,7 +110,7 @@ fn large_events_stay_within_the_byte_budget_while_the_agent_stalls() {
                 assert!(agent.wait_for_events(1, LIMIT));
                 let path = "x".repeat(LARGE);
                 let event = Opened { pid: 1, path: &path };
-                // Until the pipe and the writer's batch are full as well.
+                // Emit until the pipe and the writer's batch are full as well.
                 let (mut accepted, mut refused) = (0, 0);
                 let heap = allocation_counter::measure(|| {
                     while refused < 100 {

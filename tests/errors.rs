@@ -32,10 +32,10 @@ impl Texts {
     }
 
     /// Adds an error whose text has a part that varies. The page shows a placeholder for that part.
-    fn add_with(&mut self, heading: &str, error: &Error, stand_ins: &[(&str, &str)]) {
+    fn add_with(&mut self, heading: &str, error: &Error, placeholders: &[(&str, &str)]) {
         let variant = heading.split(':').next().unwrap();
         assert_eq!(variant_of(error), variant, "{error}");
-        let printed = stand_ins
+        let printed = placeholders
             .iter()
             .fold(format!("Error: {error:?}"), |text, (this, that)| text.replace(this, that));
         self.0.push((heading.into(), wrapped(&printed)));

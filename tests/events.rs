@@ -4,7 +4,7 @@ mod common;
 
 use std::panic::catch_unwind;
 
-use common::{LIMIT, assert_accounts, assert_delivered, metadata, runner, session, watched};
+use common::{LIMIT, assert_counters, assert_delivered, metadata, runner, session, watched};
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ fn arrived(script: Script, body: impl FnOnce(&EventSink) -> Result<()>) -> Vec<E
 }
 
 #[test]
-fn values_arrive_as_they_were() {
+fn payloads_and_kinds_arrive_unchanged() {
     watched(|| {
         let payloads = [
             json!(null),
@@ -45,7 +45,7 @@ fn values_arrive_as_they_were() {
 }
 
 #[test]
-fn kind_counts_with_its_escapes() {
+fn size_of_a_kind_includes_its_escapes() {
     watched(|| {
         let events = arrived(Script::new().max_payload_bytes(1000), |sink| {
             let emit = |kind: &str| sink.event(kind).ts_unix_ns(1).emit(&());
@@ -61,7 +61,7 @@ fn kind_counts_with_its_escapes() {
 }
 
 #[test]
-fn any_time_that_the_wire_holds_arrives() {
+fn any_u64_timestamp_arrives_unchanged() {
     watched(|| {
         // 1970, about now, the last nanosecond of an i64 and the next, 2554.
         let times = [0, 1, 1_700_000_000_000_000_000, i64::MAX as u64, 1 << 63, u64::MAX];
@@ -73,7 +73,7 @@ fn any_time_that_the_wire_holds_arrives() {
 }
 
 #[test]
-fn event_without_a_time_happened_now() {
+fn event_without_a_timestamp_gets_the_time_of_emit() {
     watched(|| {
         let unix_ns = || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos().try_into().unwrap();
         let before: u64 = unix_ns();
@@ -163,7 +163,7 @@ impl<K: Serialize> Serialize for Entry<K> {
 }
 
 #[test]
-fn maps_keys_are_written_as_text_or_refused() {
+fn map_keys_are_written_as_text_or_refused() {
     #[derive(Serialize)]
     enum Key {
         Plain,
@@ -276,7 +276,7 @@ fn serialize_may_emit_with_a_capacity_of_one() {
             (0..100).try_for_each(|_| sink.event("test").emit(&Emits(sink, 3)))
         });
         result.unwrap();
-        assert_accounts(&report.stats, 400, 0);
+        assert_counters(&report.stats, 400, 0);
         assert_delivered(&agent.ended_session(LIMIT).unwrap(), &report.stats);
     });
 }

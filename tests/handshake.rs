@@ -114,7 +114,7 @@ fn unknown_reason_is_kept_and_shown_harmlessly() {
 }
 
 #[test]
-fn reason_that_fits_no_frame_is_not_the_protocol() {
+fn reason_too_long_for_a_frame_is_a_protocol_error() {
     watched(|| {
         let one_too_long = "y".repeat(MIB - (reject("").len() - 4) + 1);
         assert_protocol(&failure_with(Script::new().reject(one_too_long)));
@@ -191,7 +191,7 @@ fn long_hello_may_be_read_slowly_but_not_for_ever() {
 }
 
 #[test]
-fn garbage_is_not_the_protocol() {
+fn garbage_is_a_protocol_error() {
     watched(|| {
         let over = u32::try_from(MIB).unwrap() + 1;
         let deep = format!(
@@ -232,8 +232,8 @@ fn garbage_is_not_the_protocol() {
 #[test]
 fn answer_must_be_an_object() {
     watched(|| {
-        for body in [r#"["hello_ack","s","v",4096,30]"#, r#"["reject","revoked"]"#] {
-            assert_protocol(&failure_with(Script::new().answer_with_body(body)));
+        for content in [r#"["hello_ack","s","v",4096,30]"#, r#"["reject","revoked"]"#] {
+            assert_protocol(&failure_with(Script::new().answer_with_body(content)));
         }
     });
 }
@@ -333,7 +333,7 @@ mod unread {
     }
 
     #[test]
-    fn reject_counts_at_once_while_hello_is_stuck() {
+    fn reject_ends_the_handshake_while_hello_is_blocked() {
         watched(|| {
             let (error, _) = answered_unread(&reject("revoked"));
             assert_eq!(reason(error), RejectReason::Revoked);
@@ -341,7 +341,7 @@ mod unread {
     }
 
     #[test]
-    fn ack_does_not_repair_a_partial_hello() {
+    fn ack_of_a_partial_hello_is_a_protocol_error() {
         watched(|| {
             let (error, rest) = answered_unread(&raw::frame(ACK));
             assert!(matches!(error, Error::Protocol(_)), "{error:?}");

@@ -117,7 +117,7 @@ fn heartbeats_are_on_time_with_a_long_linger() {
         let start = Instant::now();
         let stats = assert_session_on_time(runner, 3, trickle);
         // The writer has lingered: otherwise each event would have been a write. Heartbeats end a linger, and
-        // so do peer checks, twice a second. After a large write there is none.
+        // so do peer checks, twice a second. After a large write the writer does not linger.
         let checks = start.elapsed().as_millis() as u64 / 500 + 1;
         let most = 2 * stats.heartbeats + checks + stats.bytes_sent / (16 << 10) + 3;
         assert!(stats.writes <= most, "at most {most} writes: {stats:?}");

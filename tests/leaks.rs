@@ -26,7 +26,7 @@ static HEAP: PeakAlloc = PeakAlloc;
 
 /// The resources of the process.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct Resources {
     heap: usize,
     #[cfg(target_os = "linux")]
     threads: usize,
@@ -38,7 +38,7 @@ struct Held {
     resident_kib: usize,
 }
 
-impl Held {
+impl Resources {
     #[cfg(not(target_os = "linux"))]
     fn now() -> Self {
         Self { heap: HEAP.current_usage() }
@@ -70,7 +70,7 @@ impl Held {
 }
 
 /// A session that ends in one of several ways, with an agent that does not read.
-fn pass(agent: &TestAgent, n: usize) {
+fn run_session(agent: &TestAgent, n: usize) {
     let emits = |sink: &EventSink| sink.emit("test.n", json!({ "n": n }));
     let endless = |sink: &EventSink| while emits(sink).is_ok() {};
     let run = |runner: Runner| {
@@ -102,27 +102,27 @@ fn pass(agent: &TestAgent, n: usize) {
 #[test]
 fn sessions_that_follow_one_another_leave_nothing_behind() {
     let sessions = std::env::var("WEDR_TEST_SESSIONS").map_or(1000, |n| n.parse().unwrap());
-    let pass_all = |chunks: usize| {
+    let run_sessions = |chunks: usize| {
         for _ in 0..chunks {
             watched(|| {
                 let agent = TestAgent::start().unwrap();
-                (0..PER_AGENT).for_each(|n| pass(&agent, n));
+                (0..PER_AGENT).for_each(|n| run_session(&agent, n));
                 let all_ended = |all: &[RecordedSession]| all.iter().all(|s| s.end.is_some());
                 assert!(agent.wait_until(LIMIT, all_ended));
                 assert_eq!(agent.sessions().len(), PER_AGENT);
             });
         }
     };
-    // Everything that is allocated once and stays, such as the buffers of this thread.
-    pass_all(2);
-    let before = Held::now();
-    pass_all(sessions / PER_AGENT);
+    // These sessions allocate what is allocated once and stays, such as the buffers of this thread.
+    run_sessions(2);
+    let before = Resources::now();
+    run_sessions(sessions / PER_AGENT);
     // A thread that was joined may still be listed for a moment.
     let start = Instant::now();
-    while Held::now().exceeds(before) && start.elapsed() < LIMIT {
+    while Resources::now().exceeds(before) && start.elapsed() < LIMIT {
         thread::yield_now();
     }
-    let after = Held::now();
+    let after = Resources::now();
     println!("before: {before:?}, {sessions} sessions later: {after:?}");
     assert!(!after.exceeds(before), "before: {before:?}, {sessions} sessions later: {after:?}");
 }

@@ -32,7 +32,7 @@ fn payload(refused: u64, lost: u64, refused_total: u64, lost_total: u64) -> Valu
     })
 }
 
-/// The numbers that the session skipped. A heartbeat has the number of the next event, if that is not lost.
+/// How many numbers the session skipped. A heartbeat has the number of the next event, and does not use it.
 fn skipped(seen: &RecordedSession) -> u64 {
     let (mut next, mut skipped) = (0, 0);
     for received in &seen.received {
@@ -124,7 +124,7 @@ fn heartbeat_has_the_next_events_number_and_uses_none() {
                 }
                 "heartbeat" => {
                     let seq = message["seq"].as_u64().unwrap();
-                    // This event may show the loss.
+                    // This heartbeat may be the frame that shows the loss.
                     assert!(seq == next || (next == 5 && seq == 8), "{seq}, and {next} is due");
                     beats += 1;
                 }
@@ -149,7 +149,7 @@ fn reported_losses_are_counted_and_skip_numbers() {
                 assert_eq!(sink.stats().lost, 5);
                 sink.emit("test.b", json!({}))?;
                 sink.flush(LIMIT)?;
-                // The last heartbeat shows it.
+                // The heartbeat before goodbye shows this loss.
                 sink.report_lost(4);
                 Ok(())
             });
@@ -247,7 +247,7 @@ fn full_queue_does_not_stop_a_report() {
                 });
                 Ok(())
             });
-            // There are not too many.
+            // There are not too many reports.
             assert_losses_shown(&seen, &report, true);
             assert_eq!(report.stats.refused > 0, policy == Overflow::Refuse);
         }

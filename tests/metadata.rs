@@ -10,9 +10,9 @@ use std::process::{Command, Output};
 use common::watched;
 use wedr_plugin_sdk::{Error, Metadata, Result, metadata};
 
-/// What the agent launches plugins with.
+/// The variable in which the agent passes the plugin's id.
 const ID: &str = "WEDR_PLUGIN_ID";
-/// Set in a child that is to check what it finds.
+/// Set in a child process. The test then checks its environment instead of starting a child.
 const IN_CHILD: &str = "WEDR_TEST_CHILD";
 
 /// Runs the test `name` in a child with this plugin id.
@@ -102,9 +102,9 @@ fn id_that_is_not_utf8_is_a_bad_configuration() {
 
 const NAME: &str = "acme";
 
-/// Names that a caller may have for other things, and the macro must not take for its own.
+/// A caller's items with the names that the macro uses. The macro must not use these items.
 mod with_names_of_its_own {
-    #![allow(dead_code, unused_macros, reason = "they are there to be taken by mistake")]
+    #![allow(dead_code, unused_macros, reason = "a wrong macro would use them")]
 
     pub(crate) mod core {}
     pub(crate) mod std {}
@@ -160,7 +160,7 @@ mod elsewhere {
     use super::*;
 
     #[test]
-    fn version_is_the_callers() {
+    fn version_is_that_of_the_calling_package() {
         let main = r#"
             fn main() {
                 let meta = wedr_plugin_sdk::metadata!("acme-tick").unwrap();

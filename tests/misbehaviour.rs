@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::time::Moment;
 use common::{
-    LIMIT, NOTICED, SLACK, assert_accounts, assert_lost, is_flushed, runner, session, watched,
+    LIMIT, NOTICED, SLACK, assert_counters, assert_lost, is_flushed, runner, session, watched,
 };
 use serde_json::json;
 use wedr_plugin_sdk::testing::{RecordedSession, Script, SessionEnd, TestAgent};
@@ -116,7 +116,7 @@ fn counts_are_exact_after_the_agent_closes() {
             for producers in [1, 4] {
                 let (accepted, report, session) = session_cut_off(close_after, producers);
                 let stats = report.stats;
-                assert_accounts(&stats, accepted, producers);
+                assert_counters(&stats, accepted, producers);
                 assert_eq!(stats.refused, 0, "{stats:?}");
                 assert_eq!(session.end, Some(SessionEnd::ByAgent));
                 assert_eq!(session.events().count(), close_after);
@@ -158,7 +158,7 @@ fn death_of_a_stalled_agent_releases_blocked_producers() {
         });
         assert_lost(&result, &report);
         let stats = report.stats;
-        assert_accounts(&stats, accepted, 1);
+        assert_counters(&stats, accepted, 1);
         assert!(stats.undelivered >= 16, "{stats:?}");
     });
 }
@@ -178,7 +178,7 @@ fn agent_that_sends_before_it_reads_gets_all_events() {
 }
 
 #[test]
-fn idle_agents_loss_is_noticed() {
+fn loss_of_an_idle_agent_is_detected() {
     watched(|| {
         for drop_it in [false, true] {
             let mut agent = Some(TestAgent::start().unwrap());
@@ -237,9 +237,9 @@ mod bytes {
     }
 
     /// Waits for so many heartbeats that several peer checks happen between them.
-    fn outlast_some_looks(pipe: &mut RawPipe, mut after_each: impl FnMut(&mut RawPipe)) {
+    fn wait_for_several_peer_checks(pipe: &mut RawPipe, mut after_each: impl FnMut(&mut RawPipe)) {
         for _ in 0..7 {
-            let beat = message(&pipe.next_frame().expect("the session goes on"));
+            let beat = message(&pipe.next_frame().expect("the session continues"));
             assert_eq!(beat["type"], "heartbeat");
             after_each(pipe);
         }
@@ -296,7 +296,7 @@ mod bytes {
         watched(move || {
             let talk = |pipe: &mut RawPipe, ready: mpsc::Sender<()>| {
                 pipe.send(&vec![0xa5; 50_000]).unwrap();
-                outlast_some_looks(pipe, |pipe| pipe.send(&chatter.concat()).unwrap());
+                wait_for_several_peer_checks(pipe, |pipe| pipe.send(&chatter.concat()).unwrap());
                 drop(ready);
                 pipe.rest_of_session()
             };
@@ -334,7 +334,7 @@ mod bytes {
         watched(|| {
             let fall_silent = |pipe: &mut RawPipe, ready: mpsc::Sender<()>| {
                 pipe.shut_down(Shutdown::Write);
-                outlast_some_looks(pipe, |_| ());
+                wait_for_several_peer_checks(pipe, |_| ());
                 drop(ready);
                 pipe.rest_of_session()
             };

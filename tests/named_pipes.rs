@@ -14,7 +14,7 @@ use raw::RawAgent;
 use wedr_plugin_sdk::testing::{RecordedSession, SessionEnd, TestAgent};
 use wedr_plugin_sdk::{AgentTrust, Error, Runner};
 
-/// As many as the agent has.
+/// The number of instances of the agent's pipe.
 const INSTANCES: usize = 64;
 
 /// Takes every instance of the agent's pipe.

@@ -144,7 +144,7 @@ fn shutdown_in_anyhow_without_context_is_an_error_of_the_body() {
 }
 
 #[test]
-fn bodys_own_error_wins() {
+fn error_of_the_body_takes_precedence() {
     let own = || Error::plugin("the body's own");
     let is_own = |result| matches!(result, Err(Error::Plugin(_)));
     watched(move || {
@@ -196,8 +196,8 @@ fn panic_of_the_body_is_reported_after_the_goodbye() {
 
 #[test]
 fn emit_of_an_unwinding_body_does_not_wait_for_the_agent() {
-    struct Farewell<'a>(&'a EventSink);
-    impl Drop for Farewell<'_> {
+    struct EmitsOnDrop<'a>(&'a EventSink);
+    impl Drop for EmitsOnDrop<'_> {
         fn drop(&mut self) {
             let refused = self.0.emit("test.farewell", json!({}));
             assert!(matches!(refused, Err(Error::QueueFull)), "{refused:?}");
@@ -209,7 +209,7 @@ fn emit_of_an_unwinding_body_does_not_wait_for_the_agent() {
             reporting(runner(&agent).channel_capacity(1).drain_timeout(Duration::ZERO));
         let run = || {
             runner.run_with(metadata(), |sink, _| {
-                let _farewell = Farewell(sink);
+                let _farewell = EmitsOnDrop(sink);
                 fill(sink);
                 panic_any("with a full queue")
             })
@@ -272,9 +272,9 @@ fn emits_after_the_loss_fail_and_earlier_ones_are_counted() {
         });
         assert!(result.unwrap_err().is_disconnected());
         assert_eq!(report.cause, CloseCause::PipeLost);
-        let accounted_for = report.stats.sent + report.stats.undelivered;
+        let counted = report.stats.sent + report.stats.undelivered;
         // An event whose `emit` failed at the moment of the loss may have been queued.
-        assert!((accepted..=accepted + 1).contains(&accounted_for));
+        assert!((accepted..=accepted + 1).contains(&counted));
         let late = kept.unwrap().emit("test.late", json!({})).unwrap_err();
         assert!(late.is_disconnected(), "{late}");
     });

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{LIMIT, assert_accounts, assert_delivered, runner, session, watched};
+use common::{LIMIT, assert_counters, assert_delivered, runner, session, watched};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use wedr_plugin_sdk::Error;
 use wedr_plugin_sdk::testing::TestAgent;
 
-/// `text` inside so many arrays.
+/// Text inside this many nested arrays.
 struct Within<'a>(usize, &'a RawValue);
 
 impl Serialize for Within<'_> {
@@ -30,9 +30,9 @@ fn nested(levels: usize, inner: &str) -> String {
 }
 
 /// The value that the agent's parser reads from a payload.
-fn agents(payload: &str) -> Option<Value> {
-    let body: Value = serde_json::from_str(&format!("{{\"payload\":{payload}}}")).ok()?;
-    Some(body["payload"].clone())
+fn as_the_agent_reads(payload: &str) -> Option<Value> {
+    let content: Value = serde_json::from_str(&format!("{{\"payload\":{payload}}}")).ok()?;
+    Some(content["payload"].clone())
 }
 
 #[test]
@@ -66,12 +66,12 @@ fn raw_text_is_accepted_exactly_where_the_agent_accepts_it() {
                 let raw = RawValue::from_string(text.clone()).expect("it is JSON");
                 for levels in [0, 1, 100] {
                     let said = sink.event("test").emit(&Within(levels, &raw));
-                    match (agents(&nested(levels, &text)), said) {
+                    match (as_the_agent_reads(&nested(levels, &text)), said) {
                         (Some(arrives), Ok(())) => wanted.push(arrives),
                         (None, Err(Error::Json(_) | Error::PayloadTooDeep { max: 126 })) => {
                             refused += 1;
                         }
-                        (agents, said) => panic!("{levels}, {text}: {agents:?}, but {said:?}"),
+                        (agent, said) => panic!("{levels}, {text}: {agent:?}, but {said:?}"),
                     }
                 }
             }
@@ -79,7 +79,7 @@ fn raw_text_is_accepted_exactly_where_the_agent_accepts_it() {
         });
         result.unwrap();
         assert!(wanted.len() > 20 && refused > 20, "{} taken, {refused} refused", wanted.len());
-        assert_accounts(&report.stats, wanted.len() as u64, 0);
+        assert_counters(&report.stats, wanted.len() as u64, 0);
         // A payload that is invalid is not counted as a loss.
         assert_eq!(report.stats.refused, 0);
         let seen = agent.ended_session(LIMIT).unwrap();

@@ -20,7 +20,7 @@ fn recovers(threads: usize, bytes: usize) {
     let runner = runner(&agent).channel_capacity(CAPACITY);
     let text = "x".repeat(bytes);
     let emit_into_half = |sink: &EventSink| {
-        // Each of the other threads adds at most one event after this thread has looked.
+        // Each of the other threads adds at most one event after this thread has read the counter.
         let most = CAPACITY / 2 - threads;
         let pause = Duration::from_secs(threads as u64) / EVENTS as u32;
         for _ in 0..EVENTS / threads {
@@ -86,8 +86,8 @@ fn no_emit_waits_or_fails_after_a_stall() {
 fn assert_fair(capacity: usize, bytes: &[usize], bytes_per_sec: u32) {
     const PRODUCERS: usize = 64;
     const WINDOW: Duration = Duration::from_secs(3);
-    /// Events of each producer on average. On a loaded machine the window is longer, until there are so many.
-    /// There the system's scheduler also decides the shares, which evens out.
+    /// The window lasts until each producer has emitted this many events on average, which takes longer on a
+    /// loaded machine. There the system's scheduler also affects the shares. Over many events this evens out.
     const EACH: u64 = 600;
     let agent = TestAgent::with(Script::new().read_slowly(bytes_per_sec)).unwrap();
     let runner = runner(&agent).channel_capacity(capacity).drain_timeout(Duration::ZERO);

@@ -77,7 +77,7 @@ fn shutdown_ends_the_handshake() {
 // On other systems a full backlog refuses connections at once.
 #[cfg(target_os = "linux")]
 #[test]
-fn shutdown_while_the_backlog_is_full_ends_the_connecting() {
+fn shutdown_ends_the_wait_for_a_full_backlog() {
     use nix::errno::Errno;
     use nix::sys::socket::{
         AddressFamily, Backlog, SockFlag, SockType, UnixAddr, connect, listen, socket,
@@ -107,7 +107,7 @@ fn shutdown_while_the_backlog_is_full_ends_the_connecting() {
 }
 
 #[test]
-fn any_number_of_threads_may_ask_at_once_and_again_afterwards() {
+fn shutdown_may_be_requested_by_many_threads_and_again() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let runner = runner(&agent);
@@ -146,7 +146,7 @@ fn context_works_in_drop_while_unwinding() {
             let guard = StopsOnDrop(ctx.shutdown_handle());
             let worker = thread::spawn(move || {
                 let _guard = guard;
-                panic!("a worker that the plugin cannot do without");
+                panic!("a worker that the plugin needs");
             });
             ctx.wait_for_shutdown();
             assert!(worker.join().is_err());
@@ -170,7 +170,7 @@ fn parked_body_wakes_at_once() {
             let (result, _) = session(runner(&agent), |_, ctx| {
                 assert_shutdown_ends(ctx.shutdown_handle(), || {
                     wait(ctx);
-                    assert!(ctx.is_shutting_down(), "it woke of itself");
+                    assert!(ctx.is_shutting_down(), "the wait ended without a shutdown");
                 });
                 Ok(())
             });

@@ -53,7 +53,7 @@ fn agent_of_the_own_user_is_trusted_unless_another_was_named() {
 #[test]
 fn agent_that_is_neither_root_nor_the_own_user_is_not_trusted() {
     if let Some(socket) = env::var_os(SOCKET) {
-        return ForeignAgent::be(&socket);
+        return ForeignAgent::serve(&socket);
     }
     watched(|| {
         let folder = open_folder();

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 
 use common::{
-    LIMIT, assert_accounts, assert_delivered, fill, runner, session, stalled_agent, watched,
+    LIMIT, assert_counters, assert_delivered, fill, runner, session, stalled_agent, watched,
 };
 use serde::{Serialize, Serializer};
 use serde_json::json;
@@ -67,7 +67,7 @@ fn emit_in_a_panic_hook_does_not_block() {
             Ok(())
         });
         result.unwrap();
-        assert_accounts(&report.stats, accepted, 0);
+        assert_counters(&report.stats, accepted, 0);
         // The test harness does not report a failure in a hook, so the test sends it to the agent.
         assert_eq!(report.stats.refused, 1);
         assert_delivered(&agent.ended_session(LIMIT).unwrap(), &report.stats);
@@ -130,7 +130,7 @@ fn no_emit_blocks_while_unwinding() {
             Ok(())
         });
         result.unwrap();
-        assert_accounts(&report.stats, accepted, 0);
+        assert_counters(&report.stats, accepted, 0);
         // The other two events were not counted, because their callers may try again.
         assert_eq!(report.stats.refused, 1);
         assert_delivered(&agent.ended_session(LIMIT).unwrap(), &report.stats);
@@ -205,7 +205,7 @@ fn try_emit_in_a_thread_local_destructor_does_not_block() {
                 Ok(())
             });
             result.unwrap();
-            assert_accounts(&report.stats, accepted, 0);
+            assert_counters(&report.stats, accepted, 0);
             assert_eq!(report.stats.refused, 1);
             assert_delivered(&agent.ended_session(LIMIT).unwrap(), &report.stats);
         }
@@ -242,7 +242,7 @@ fn emit_in_a_thread_local_destructor_is_released() {
             });
             waiting.unwrap().join().unwrap();
             result.unwrap();
-            assert_accounts(&report.stats, accepted, 0);
+            assert_counters(&report.stats, accepted, 0);
             assert_delivered(&agent.ended_session(LIMIT).unwrap(), &report.stats);
         }
     });
@@ -267,7 +267,7 @@ fn emit_in_a_thread_local_destructor_fails_after_the_session() {
             thread.join().unwrap();
             let said = said.recv().unwrap();
             assert!(matches!(said, Err(Error::Shutdown)), "{said:?}");
-            assert_accounts(&report.stats, 0, 0);
+            assert_counters(&report.stats, 0, 0);
         }
     });
 }

@@ -106,7 +106,7 @@ fn mapped_agent_is_trusted_in_a_user_namespace() {
     let name = "mapped_agent_is_trusted_in_a_user_namespace";
     if let Some(socket) = env::var_os(SOCKET) {
         if !Path::new(&socket).exists() {
-            return ForeignAgent::be(&socket);
+            return ForeignAgent::serve(&socket);
         }
         run(&socket, AgentTrust::OwnerOrRoot).unwrap();
         run(&socket, AgentTrust::Uid(0)).unwrap();
@@ -133,7 +133,7 @@ fn mapped_agent_is_trusted_in_a_user_namespace() {
 fn overflow_user_is_ordinary_where_all_users_are_mapped() {
     let name = "overflow_user_is_ordinary_where_all_users_are_mapped";
     if let Some(socket) = env::var_os(SOCKET) {
-        return ForeignAgent::be(&socket);
+        return ForeignAgent::serve(&socket);
     }
     let map = fs::read_to_string("/proc/self/uid_map").unwrap();
     let is_whole = map.split_whitespace().eq(["0", "0", "4294967295"]);

@@ -96,7 +96,7 @@ fn unhex(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-/// What the short forms in a message stand for.
+/// A message in which the short forms are expanded.
 fn expanded(value: Value) -> Value {
     match value {
         Value::Object(object) => {
@@ -161,7 +161,7 @@ fn every_vector_is_whole_and_in_a_file_that_is_checked() {
         if let Some(refused) = &vector.refused {
             assert!(
                 vector.message.is_none() && vector.gives.is_none(),
-                "{name}: refused and yet something"
+                "{name}: a refused frame has no message and gives nothing"
             );
             assert!(!refused.why.is_empty(), "{name}");
             let refuser = match vector.direction {
@@ -171,17 +171,17 @@ fn every_vector_is_whole_and_in_a_file_that_is_checked() {
             assert_eq!(refused.by, refuser, "{name}");
         } else {
             let announced = u32::from_le_bytes(bytes[..4].try_into().unwrap());
-            assert_eq!(announced as usize, bytes.len() - 4, "{name}: its length");
+            assert_eq!(announced as usize, bytes.len() - 4, "{name}: the length in the prefix");
             let decoded: Value = serde_json::from_slice(&bytes[4..]).unwrap();
             let message = vector.message();
             assert_eq!(decoded["type"], message["type"], "{name}");
         }
         let answers = vector.direction == Side::AgentToPlugin;
-        assert!(!answers || vector.after == After::Hello, "{name}: an answer to what");
+        assert!(!answers || vector.after == After::Hello, "{name}: an answer comes after hello");
         assert_eq!(
             vector.gives.is_some(),
             answers && vector.refused.is_none(),
-            "{name}: what it gives"
+            "{name}: only a valid answer gives a result"
         );
     }
 }
@@ -241,7 +241,7 @@ mod bytes {
     }
 
     #[test]
-    fn idle_session_beats_with_exactly_these_bytes() {
+    fn idle_session_sends_exactly_these_heartbeats() {
         watched(|| {
             let mut wanted = vectors("plugin_to_agent.json");
             wanted.retain(is_heartbeat);
@@ -413,7 +413,7 @@ fn plugin_interprets_each_answer_as_specified() {
 }
 
 #[test]
-fn plugin_refuses_an_answer_that_is_none() {
+fn plugin_refuses_each_invalid_answer() {
     watched(|| {
         for vector in vectors("refused.json") {
             if vector.direction != Side::AgentToPlugin {

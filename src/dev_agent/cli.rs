@@ -214,7 +214,7 @@ impl Faults {
 
     /// The faults that start only after some events: the number of events, what the agent does, and
     /// the flag. Empty with `--reject`, because a rejected plugin sends no events.
-    pub(super) fn awaited(
+    pub(super) fn delayed(
         &self,
     ) -> impl Iterator<Item = (u64, &'static str, &'static str)> + use<> {
         [

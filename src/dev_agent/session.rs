@@ -122,7 +122,7 @@ impl Session<'_> {
             Printable(&id)
         ));
         self.plugin_id = id;
-        self.note_awaited();
+        self.note_delayed_faults();
         if hello.schema_version != SCHEMA_VERSION {
             self.warn(&format!(
                 "hello has schema version {}; the agent accepts only {SCHEMA_VERSION} and would \
@@ -153,8 +153,8 @@ impl Session<'_> {
     }
 
     /// Prints which faults the agent injects only after some events, because the plugin may send fewer events.
-    fn note_awaited(&mut self) {
-        for (after, what, flag) in self.agent.cli.faults.awaited() {
+    fn note_delayed_faults(&mut self) {
+        for (after, what, flag) in self.agent.cli.faults.delayed() {
             if after > 0 {
                 let after = counted(after, "event");
                 self.note(&format!("the agent {what} after {after} ({flag})"));
@@ -163,9 +163,9 @@ impl Session<'_> {
     }
 
     /// Prints which faults the agent did not inject because the plugin sent too few events.
-    fn note_missed(&mut self) {
+    fn note_missed_faults(&mut self) {
         let sent = self.counts.events;
-        for (after, _, flag) in self.agent.cli.faults.awaited() {
+        for (after, _, flag) in self.agent.cli.faults.delayed() {
             if sent < after {
                 let sent = counted(sent, "event");
                 self.warn(&format!("the plugin sent only {sent}: {flag} {after} had no effect"));
@@ -180,7 +180,7 @@ impl Session<'_> {
     }
 
     fn note_end(&mut self, end: &SessionEnd) {
-        self.note_missed();
+        self.note_missed_faults();
         let faults = &self.agent.cli.faults;
         let how = match end {
             SessionEnd::Goodbye => "the plugin sent goodbye".into(),

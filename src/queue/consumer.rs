@@ -215,7 +215,7 @@ impl Consumer {
         // later sees that there is no limit.
         self.queue.soft_limit.lift();
         // This waits for a locked shelf, because blocked producers may need the bytes of these buffers.
-        self.put_buffers_back(Access::Certain);
+        self.put_buffers_back(Access::Wait);
         // The writer also admits if it has made no room: the soft limit may have kept a producer from
         // free slots.
         if self.queue.gate.has_waiters() {
@@ -234,7 +234,7 @@ impl Consumer {
     pub(crate) fn linger(&mut self, deadline: Deadline) {
         self.admit_all();
         self.queue.wakeup.linger(deadline, || {
-            // A waiting producer does not wake the writer again before it has got its turn.
+            // A producer wakes the writer before it waits for a turn, and not again during that wait.
             !self.has_other_work()
                 && self.queue.gate.waiting() == 0
                 && self.queue.lanes.len() < self.queue.lanes.capacity()

@@ -8,7 +8,7 @@
 //! number of times. `LOOM_MAX_PREEMPTIONS` sets another bound for all models.
 //!
 //! A thread that runs beside the writer reads single counters, because `Queue::stats` there multiplies the
-//! number of executions.
+//! number of executions. Only `high_water_counts_no_event_twice` calls it there.
 
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
@@ -114,17 +114,17 @@ const LONG: usize = 300;
 
 /// An event to be pushed: its number, and the bytes of its payload.
 #[derive(Clone, Copy)]
-struct Pushes {
+struct NewEvent {
     id: u64,
     bytes: usize,
 }
 
-fn event(id: u64) -> Pushes {
-    Pushes { id, bytes: 0 }
+fn event(id: u64) -> NewEvent {
+    NewEvent { id, bytes: 0 }
 }
 
-fn long(id: u64) -> Pushes {
-    Pushes { id, bytes: LONG }
+fn long(id: u64) -> NewEvent {
+    NewEvent { id, bytes: LONG }
 }
 
 fn id(tail: &[u8]) -> u64 {
@@ -132,7 +132,7 @@ fn id(tail: &[u8]) -> u64 {
 }
 
 /// Pushes an event as `EventBuilder` does.
-fn push(queue: &Queue, Pushes { id, bytes }: Pushes) -> Pushed {
+fn push(queue: &Queue, NewEvent { id, bytes }: NewEvent) -> Pushed {
     let pushed = queue.check_room(Waiting::Policy).and_then(|()| {
         let mut event = Event::blank();
         let payload = "x".repeat(bytes);
@@ -165,7 +165,7 @@ fn spawn<T: 'static>(
     thread::spawn(move || body(&queue))
 }
 
-fn spawn_push(queue: &Arc<Queue>, event: Pushes) -> JoinHandle<Pushed> {
+fn spawn_push(queue: &Arc<Queue>, event: NewEvent) -> JoinHandle<Pushed> {
     spawn(queue, move |queue| push(queue, event))
 }
 
@@ -606,7 +606,7 @@ fn full_flag_is_cleared_at_the_end_of_a_turn() {
 // Two lanes.
 
 /// Pushes an event from a thread with this number.
-fn push_from(queue: &Queue, number: usize, event: Pushes) -> Pushed {
+fn push_from(queue: &Queue, number: usize, event: NewEvent) -> Pushed {
     super::thread::set_number(number);
     push(queue, event)
 }

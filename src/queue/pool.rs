@@ -30,7 +30,7 @@ pub(super) enum Access {
     Try,
     /// Waits for the lock. Only for threads that are marked as inside the queue: see
     /// [`Inside`](super::thread::Inside).
-    Certain,
+    Wait,
 }
 
 pub(super) struct Pool {
@@ -175,7 +175,7 @@ impl Pool {
     }
 
     fn lock(&self, home: usize, access: Access) -> Option<MutexGuard<'_, Stacks>> {
-        if access == Access::Certain {
+        if access == Access::Wait {
             return Some(self.shelves[home].stacks.lock());
         }
         if is_waiting() {

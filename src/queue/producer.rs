@@ -107,7 +107,7 @@ impl Queue {
         self.lanes.home(thread::number())
     }
 
-    /// Pushes an inline event. `Ok` is a promise: the writer takes the event before it ends.
+    /// Pushes an inline event. `Ok` is a promise: the writer takes the event, or counts it as undelivered.
     // Not inlined: the event is then passed by address. Inlining would copy it at each step.
     #[inline(never)]
     pub(crate) fn push(&self, mut event: Event, waiting: Waiting) -> Result<()> {
@@ -198,7 +198,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Pushes an event although the queue is full or other producers are blocked.
+    /// Pushes an event in a turn, because the queue is full or other producers are blocked.
     #[cold]
     fn push_in_turn(&self, mut offer: Offer<'_>, waiting: Waiting) -> Result<()> {
         if let Offer::Text(text) = &mut offer {
@@ -304,7 +304,7 @@ impl Queue {
         let home = self.home();
         let mut event = match offer {
             Offer::Event(event) => event,
-            Offer::Text(text) => match self.pool.fill(home, text, 0, Access::Certain) {
+            Offer::Text(text) => match self.pool.fill(home, text, 0, Access::Wait) {
                 Ok(tail) => Event::new(tail),
                 Err(text) => return Err(Offer::Text(text)),
             },

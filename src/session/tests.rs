@@ -93,6 +93,6 @@ fn writer_panic_wakes_all_threads_and_ends_the_counts() {
     assert_eq!((cause, confirmed), (CloseCause::Panicked, false));
     assert_eq!((stats.sent, stats.queued), (SENT, 0));
     // One more event of each producer may be counted: the event whose `emit` returned the error.
-    let accounted = stats.sent + stats.undelivered;
-    assert!((accepted..=accepted + 4).contains(&accounted), "{accepted} accepted: {stats:?}");
+    let counted = stats.sent + stats.undelivered;
+    assert!((accepted..=accepted + 4).contains(&counted), "{accepted} accepted: {stats:?}");
 }

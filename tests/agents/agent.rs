@@ -32,7 +32,7 @@ pub(crate) fn play(role: &str) -> ExitCode {
                 assert!(agent.wait_until(LIMIT, has_hello));
             }
             "resume" => agent.resume(),
-            "tell the session" => tell(&agent.ended_session(LIMIT).expect("it ends")),
+            "print the session" => print(&agent.ended_session(LIMIT).expect("the session ends")),
             unknown => panic!("no such command: {unknown}"),
         }
         println!("done");
@@ -41,7 +41,7 @@ pub(crate) fn play(role: &str) -> ExitCode {
 }
 
 /// Prints each message on a line of its own, then how many numbers `seq` skipped, then how the session ended.
-fn tell(session: &RecordedSession) {
+fn print(session: &RecordedSession) {
     let mut lines = Vec::new();
     for received in &session.received {
         serde_json::to_writer(&mut lines, &received.message).unwrap();

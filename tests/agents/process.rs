@@ -32,7 +32,7 @@ impl Agent {
         let mut process = Process::start(&mut command);
         let commands = process.0.stdin.take().unwrap();
         let mut answers = BufReader::new(process.0.stdout.take().unwrap()).lines();
-        let path = answers.next().expect("it says its path").unwrap().into();
+        let path = answers.next().expect("the agent prints its path").unwrap().into();
         Self { process, commands, answers, path }
     }
 
@@ -71,10 +71,10 @@ impl Agent {
 
     /// Waits for the end of the session and returns what the agent received.
     pub(crate) fn session(&mut self) -> Seen {
-        let mut told = self.does("tell the session");
-        let end = told.pop().expect("the session's end");
-        let missing_seqs = told.pop().expect("the missing numbers").parse().unwrap();
-        let messages = told.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut lines = self.does("print the session");
+        let end = lines.pop().expect("the session's end");
+        let missing_seqs = lines.pop().expect("the missing numbers").parse().unwrap();
+        let messages = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         Seen { messages, missing_seqs, end }
     }
 
@@ -90,7 +90,7 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.process.kill();
         if cfg!(unix) {
-            // A killed agent cannot remove them itself.
+            // A killed agent cannot remove its socket and its folder.
             let _ = std::fs::remove_file(&self.path);
             let _ = self.path.parent().map(std::fs::remove_dir);
         }

@@ -12,7 +12,7 @@ use wedr_plugin_sdk::{Error, EventSink, Overflow};
 use crate::common::time::{Moment, assert_in_time};
 use crate::common::trials::trials;
 use crate::common::{
-    LIMIT, NOTICED, SLACK, assert_accounts, assert_lost, is_flushed, metadata, session,
+    LIMIT, NOTICED, SLACK, assert_counters, assert_lost, is_flushed, metadata, session,
 };
 use crate::process::{Agent, Seen};
 
@@ -37,7 +37,7 @@ pub(crate) fn run() -> ExitCode {
 }
 
 /// What the calls of `emit` returned to one producer.
-struct Told {
+struct Results {
     accepted: u64,
     refused: u64,
     /// The error that ended the producer, and when `emit` returned it.
@@ -45,27 +45,27 @@ struct Told {
 }
 
 /// Emits until `enough` is set or the session is closed. The events have consecutive numbers.
-fn produce(sink: &EventSink, producer: u64, enough: &AtomicBool) -> Told {
-    let mut told = Told { accepted: 0, refused: 0, end: None };
+fn produce(sink: &EventSink, producer: u64, enough: &AtomicBool) -> Results {
+    let mut results = Results { accepted: 0, refused: 0, end: None };
     while !enough.load(Ordering::Relaxed) {
-        match sink.event("test.numbered").emit(&(producer, told.accepted)) {
-            Ok(()) => told.accepted += 1,
+        match sink.event("test.numbered").emit(&(producer, results.accepted)) {
+            Ok(()) => results.accepted += 1,
             Err(Error::QueueFull) => {
-                told.refused += 1;
+                results.refused += 1;
                 thread::yield_now();
             }
             Err(end) => {
-                told.end = Some((end, Moment::now()));
+                results.end = Some((end, Moment::now()));
                 break;
             }
         }
     }
-    told
+    results
 }
 
 /// Runs [`PRODUCERS`] threads that emit while `meanwhile` runs, until the session ends or `meanwhile` sets
 /// the flag. Returns the results of each.
-fn flood(sink: &EventSink, meanwhile: impl FnOnce(&AtomicBool)) -> Vec<Told> {
+fn flood(sink: &EventSink, meanwhile: impl FnOnce(&AtomicBool)) -> Vec<Results> {
     let enough = &AtomicBool::new(false);
     thread::scope(|scope| {
         let start = |producer| scope.spawn(move || produce(sink, producer, enough));
@@ -75,12 +75,12 @@ fn flood(sink: &EventSink, meanwhile: impl FnOnce(&AtomicBool)) -> Vec<Told> {
     })
 }
 
-fn accepted(told: &[Told]) -> u64 {
-    told.iter().map(|told| told.accepted).sum()
+fn accepted(results: &[Results]) -> u64 {
+    results.iter().map(|results| results.accepted).sum()
 }
 
-fn refused(told: &[Told]) -> u64 {
-    told.iter().map(|told| told.refused).sum()
+fn refused(results: &[Results]) -> u64 {
+    results.iter().map(|results| results.refused).sum()
 }
 
 /// Waits until the agent has received many events.
@@ -101,14 +101,14 @@ fn wait_until_stalled(sink: &EventSink) {
 }
 
 /// Checks that the agent received all accepted events of each producer, in order.
-fn assert_all_arrived(seen: &Seen, told: &[Told]) {
-    let mut next = vec![0; told.len()];
+fn assert_all_arrived(seen: &Seen, results: &[Results]) {
+    let mut next = vec![0; results.len()];
     for event in seen.events() {
         let producer = event.payload[0].as_u64().unwrap() as usize;
         assert_eq!(event.payload[1], next[producer], "out of order, or lost on the way");
         next[producer] += 1;
     }
-    assert!(next.into_iter().eq(told.iter().map(|told| told.accepted)));
+    assert!(next.into_iter().eq(results.iter().map(|results| results.accepted)));
     assert_eq!(seen.end, "Goodbye");
 }
 
@@ -166,9 +166,9 @@ fn counts_are_exact_after_the_agents_death_in_a_flood() {
     for policy in [Overflow::Block, Overflow::Refuse] {
         let mut agent = Agent::start("reads");
         let runner = agent.runner().channel_capacity(64).overflow(policy);
-        let mut told = Vec::new();
+        let mut results = Vec::new();
         let (result, report) = session(runner, |sink, _| {
-            told = flood(sink, |_| {
+            results = flood(sink, |_| {
                 wait_until_flooded(sink);
                 agent.kill();
             });
@@ -176,10 +176,10 @@ fn counts_are_exact_after_the_agents_death_in_a_flood() {
             Ok(())
         });
         assert_lost(&result, &report);
-        assert_accounts(&report.stats, accepted(&told), PRODUCERS);
-        assert_eq!(report.stats.refused, refused(&told));
-        for told in told {
-            let (end, _) = told.end.expect("the session's end");
+        assert_counters(&report.stats, accepted(&results), PRODUCERS);
+        assert_eq!(report.stats.refused, refused(&results));
+        for results in results {
+            let (end, _) = results.end.expect("the session's end");
             assert!(end.is_disconnected(), "{end:?}");
         }
     }
@@ -187,13 +187,13 @@ fn counts_are_exact_after_the_agents_death_in_a_flood() {
 
 /// Stops the agent while producers emit, and continues it when `until` returns. Then checks that the agent
 /// received all accepted events, and that `seq` shows all refused events. Returns the producers' results.
-fn stopped_in_a_flood(policy: Overflow, until: impl FnOnce(&EventSink)) -> Vec<Told> {
+fn stopped_in_a_flood(policy: Overflow, until: impl FnOnce(&EventSink)) -> Vec<Results> {
     let mut agent = Agent::start_to_be_stopped();
     // Without heartbeats only events carry numbers.
     let runner = agent.runner().channel_capacity(64).overflow(policy).heartbeat(None);
-    let mut told = Vec::new();
+    let mut results = Vec::new();
     let (result, report) = session(runner, |sink, _| {
-        told = flood(sink, |enough| {
+        results = flood(sink, |enough| {
             wait_until_flooded(sink);
             agent.stop();
             wait_until_stalled(sink);
@@ -207,41 +207,41 @@ fn stopped_in_a_flood(policy: Overflow, until: impl FnOnce(&EventSink)) -> Vec<T
     result.unwrap();
     assert!(report.confirmed, "{report:?}");
     let stats = report.stats;
-    assert_eq!((stats.sent, stats.undelivered), (accepted(&told), 0), "{stats:?}");
-    assert_eq!(stats.refused, refused(&told), "{stats:?}");
+    assert_eq!((stats.sent, stats.undelivered), (accepted(&results), 0), "{stats:?}");
+    assert_eq!(stats.refused, refused(&results), "{stats:?}");
     let seen = agent.session();
-    assert_all_arrived(&seen, &told);
+    assert_all_arrived(&seen, &results);
     assert_eq!(seen.missing_seqs, stats.refused);
-    told
+    results
 }
 
 fn agent_stopped_for_2_s_gets_all_events() {
-    let told = stopped_in_a_flood(Overflow::Block, |sink| {
+    let results = stopped_in_a_flood(Overflow::Block, |sink| {
         let before = sink.stats();
         // A fixed time, because nothing must happen in it.
         thread::sleep(Duration::from_secs(2));
         assert_eq!(sink.stats(), before);
     });
-    assert_eq!(refused(&told), 0);
+    assert_eq!(refused(&results), 0);
 }
 
 fn agent_stopped_in_a_flood_misses_only_refused_events() {
-    let told = stopped_in_a_flood(Overflow::Refuse, |sink| {
+    let results = stopped_in_a_flood(Overflow::Refuse, |sink| {
         let before = sink.stats().refused;
         while sink.stats().refused < before + 1000 {
             thread::yield_now();
         }
     });
-    assert!(refused(&told) >= 1000);
+    assert!(refused(&results) >= 1000);
 }
 
 fn agent_stopped_for_good_delays_run_as_promised() {
     for drain_timeout in [Duration::ZERO, Duration::from_millis(500)] {
         let mut agent = Agent::start_to_be_stopped();
         let runner = agent.runner().channel_capacity(64).drain_timeout(drain_timeout);
-        let (mut told, mut asked) = (Vec::new(), None);
+        let (mut results, mut asked) = (Vec::new(), None);
         let (result, report) = session(runner, |sink, ctx| {
-            told = flood(sink, |_| {
+            results = flood(sink, |_| {
                 wait_until_flooded(sink);
                 agent.stop();
                 wait_until_stalled(sink);
@@ -253,8 +253,8 @@ fn agent_stopped_for_good_delays_run_as_promised() {
         let asked = asked.unwrap();
         let outlasted = asked.elapsed_within(drain_timeout + SLACK);
         assert!(outlasted >= drain_timeout, "{outlasted:?}");
-        for told in &told {
-            let (end, released) = told.end.as_ref().expect("the session's end");
+        for results in &results {
+            let (end, released) = results.end.as_ref().expect("the session's end");
             assert!(matches!(end, Error::Shutdown), "{end:?}");
             assert_in_time("an emit", asked.at + RELEASED, asked, *released);
         }
@@ -262,7 +262,7 @@ fn agent_stopped_for_good_delays_run_as_promised() {
         let lost = stats.undelivered;
         assert!(matches!(result, Err(Error::Undelivered { count }) if count == lost), "{result:?}");
         assert!(!report.confirmed);
-        assert_accounts(&stats, accepted(&told), PRODUCERS);
+        assert_counters(&stats, accepted(&results), PRODUCERS);
         // The bytes that were written can be read, and the last frame may be incomplete.
         agent.resume();
         let seen = agent.session();

@@ -216,10 +216,10 @@ pub fn events_that_fit_alone(payload: &str) -> u64 {
 
 /// Checks that every accepted event was sent or is counted as undelivered. One more event of each producer
 /// may be counted: the event whose `emit` returned the error.
-pub fn assert_accounts(stats: &Stats, accepted: u64, producers: u64) {
-    let accounted = stats.sent + stats.undelivered;
+pub fn assert_counters(stats: &Stats, accepted: u64, producers: u64) {
+    let counted = stats.sent + stats.undelivered;
     let right = accepted..=accepted + producers;
-    assert!(right.contains(&accounted), "{accepted} accepted: {stats:?}");
+    assert!(right.contains(&counted), "{accepted} accepted: {stats:?}");
     assert_eq!(stats.queued, 0, "{stats:?}");
 }
 

@@ -29,7 +29,7 @@ fn lines(ran: &Output) -> Vec<&str> {
     std::str::from_utf8(&ran.stdout).unwrap().lines().collect()
 }
 
-/// Calls `look` for all `items`, eight at a time, because most of the time they wait. Returns its results.
+/// Calls `look` for all `items`, eight at a time, because the calls mostly wait. Returns the results.
 fn at_once<I: Send>(
     items: impl Iterator<Item = I> + Send,
     look: impl Fn(I) -> Option<String> + Sync,
@@ -175,7 +175,7 @@ mod with_python {
     const FAULTS: &[(&str, &str, &str)] = &[
         ("WrongId", "ctrl-c", "seen: hello has the plugin_id always the same; "),
         ("WrongSchema", "ctrl-c", "seen: hello has the schema_version 2; "),
-        ("Eventless", "ctrl-c", "seen: no event within 20s after hello; "),
+        ("NoEvent", "ctrl-c", "seen: no event within 20s after hello; "),
         (
             "NoGoodbye",
             "ctrl-c",
@@ -186,7 +186,7 @@ mod with_python {
             "ctrl-c",
             "seen: the plugin sent goodbye and then ended with exit status: 3; ",
         ),
-        ("Deaf", "ctrl-c", "seen: the plugin still runs 5s after the signal; "),
+        ("IgnoresSignals", "ctrl-c", "seen: the plugin still runs 5s after the signal; "),
         (
             "DiesOfSigterm",
             "sigterm",
@@ -194,17 +194,17 @@ mod with_python {
         ),
         ("NoHeartbeat", "heartbeats", "seen: no frame for more than 3s; "),
         (
-            "Mute",
+            "HidesTheReason",
             "unknown-id",
             "seen: the plugin did not print unknown_plugin_id; the plugin printed ",
         ),
         (
-            "NeverAgain",
+            "StaysRefused",
             "revoked",
             "seen: the plugin ended before hello, exit status: 1; the plugin printed ",
         ),
         (
-            "Content",
+            "ExitsWith0",
             "closed-unanswered",
             "seen: the plugin exited with status 0 after the agent closed ",
         ),
@@ -214,10 +214,14 @@ mod with_python {
             "seen: the plugin still runs 10s after the agent closed the session, and connected again, ",
         ),
         ("Reconnects", "agent-dies", "seen: the plugin still runs 10s after the agent died; "),
-        ("Impatient", "stall", "seen: the plugin ended while the agent stalled, exit status: 1; "),
+        (
+            "GivesUpWrites",
+            "stall",
+            "seen: the plugin ended while the agent stalled, exit status: 1; ",
+        ),
         ("Blocks", "stall-for-good", "seen: the plugin still runs 5s after the signal; "),
-        ("Partial", "slow", "seen: the plugin violated the protocol: "),
-        ("Large", "small-limit", "seen: the plugin violated the protocol: an event of 5"),
+        ("PartialWrites", "slow", "seen: the plugin violated the protocol: "),
+        ("IgnoresTheLimit", "small-limit", "seen: the plugin violated the protocol: an event of 5"),
         (
             "KnownFieldsOnly",
             "unknown-fields",
@@ -255,12 +259,12 @@ mod with_python {
     fn bad_plugin_fails_its_own_scenario() {
         for scenario in scenarios() {
             let has_fault = FAULTS.iter().any(|(_, name, _)| *name == scenario);
-            assert!(has_fault, "no bad plugin shows what {scenario} finds");
+            assert!(has_fault, "no bad plugin fails {scenario}");
         }
         let wrong = at_once(FAULTS.iter(), |(fault, scenario, seen)| {
             let folder = tempfile::tempdir().unwrap();
             // The event never comes, so the limit is short, but long enough for Python to start.
-            let first = if *fault == "Eventless" { "20s" } else { "30s" };
+            let first = if *fault == "NoEvent" { "20s" } else { "30s" };
             let arguments = ["--only", scenario, "--first-event", first];
             let ran = output(check(&arguments, &bad(fault, &folder)));
             let line = lines(&ran)[0];
@@ -277,7 +281,7 @@ mod with_python {
     fn notes_fail_only_if_strict() {
         watched(|| {
             let folder = tempfile::tempdir().unwrap();
-            let plugin = bad("Awkward", &folder);
+            let plugin = bad("UnusableEvents", &folder);
             let ran = check(&["--only", "stall"], &plugin).output().unwrap();
             assert!(ran.status.success(), "{ran:?}");
             let notes = [

@@ -43,7 +43,7 @@ fn ctrl_c_ends_the_plugin_in_order_and_then_the_agent() {
 /// A plugin ends on Ctrl+C although its output is blocked, because the dev agent's standard error is full.
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_all_while_standard_error_is_not_read() {
+fn ctrl_c_ends_agent_and_plugin_while_stderr_is_unread() {
     use std::io::{BufRead, BufReader};
     use std::process::Stdio;
 
@@ -118,19 +118,19 @@ fn plugin_that_ignores_ctrl_c_is_killed_with_its_children() {
         agent.note(" ended, signal: 9 (SIGKILL)");
         assert_eq!(agent.ended().0.code(), Some(128 + 9));
         let child = ready.rsplit(' ').next().unwrap().parse().unwrap();
-        // The process that inherited it may reap it later.
+        // The process that has adopted the child may reap it later.
         let gone = || {
             let stat = std::fs::read_to_string(format!("/proc/{child}/stat"));
             stat.map_or(true, |stat| stat.contains(") Z "))
         };
         let child = nix::unistd::Pid::from_raw(child);
-        assert!(nix::sys::signal::kill(child, None).is_err() || gone(), "{child} lives");
+        assert!(nix::sys::signal::kill(child, None).is_err() || gone(), "{child} still runs");
     });
 }
 
 #[cfg(unix)]
 #[test]
-fn stalled_session_does_not_hold_up_the_end() {
+fn stalled_session_does_not_delay_the_end() {
     watched(|| {
         let mut agent = DevAgent::start(&["--stall-after", "1"]);
         let runner = agent.runner();
@@ -194,7 +194,7 @@ fn agent_ends_while_its_output_is_not_read() {
 }
 
 #[test]
-fn reader_that_ends_ends_the_agent_in_order() {
+fn closed_standard_output_ends_the_agent_in_order() {
     watched(|| {
         let mut agent = DevAgent::start(&["--format", "ndjson"]);
         agent

@@ -86,7 +86,7 @@ fn agent_that_stalls_for_good_reads_no_more() {
 }
 
 #[test]
-fn agent_that_stalls_for_seconds_reads_on_then() {
+fn agent_that_stalls_for_seconds_then_reads_again() {
     watched(|| {
         let agent = DevAgent::start(&["--stall-after", "3:1"]);
         agent
@@ -138,14 +138,14 @@ fn slow_agent_is_still_reading_when_the_plugin_has_gone() {
             .on_close(move |r| report.send(r.confirmed).unwrap())
             .run_with(metadata(), |sink, _| sink.emit("acme.slow", json!("x".repeat(100_000))))
             .unwrap();
-        // It takes five seconds, and the plugin waits for one.
+        // Reading takes the agent five seconds, and the plugin waits for one second.
         assert_eq!(reported.recv(), Ok(false));
         agent.note("#1 the plugin sent goodbye; 1 event, ");
     });
 }
 
 #[test]
-fn limits_of_the_acknowledgement_are_the_plugins() {
+fn plugin_uses_the_limits_of_the_acknowledgement() {
     watched(|| {
         let agent = DevAgent::start(&["--ack-max", "500", "--heartbeat", "1"]);
         agent
@@ -157,7 +157,7 @@ fn limits_of_the_acknowledgement_are_the_plugins() {
                     matches!(refused, Err(Error::PayloadTooLarge { max: 500, .. })),
                     "{refused:?}"
                 );
-                // 30 s is what it would be otherwise.
+                // With the default interval of 30 s this would take a minute.
                 while sink.stats().heartbeats < 2 {
                     ctx.sleep(Duration::from_millis(10));
                 }

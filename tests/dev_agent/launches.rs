@@ -75,7 +75,7 @@ fn exited_plugin_is_launched_again_after_1_s_then_2_s() {
         agent.note(" ended, ");
         #[cfg(unix)]
         {
-            // While the dev agent waits before it launches the plugin again.
+            // The dev agent now waits before it launches the plugin again.
             agent.interrupt();
             let (status, events, _) = agent.ended();
             assert_eq!((status.code(), events.len()), (Some(1), 3));
@@ -95,17 +95,17 @@ fn launch_failure_is_an_error_with_a_remedy() {
 }
 
 /// Whether the dev agent prints the remedy for the pipe's path after a program has ended without a session.
-fn is_told_about_the_path(command: &mut std::process::Command) -> bool {
+fn prints_the_remedy_for_the_path(command: &mut std::process::Command) -> bool {
     let mut agent = DevAgent::spawn(command);
     let (_, _, notes) = agent.ended();
     notes.iter().any(|line| line.contains("WEDR_PIPE_PATH to Runner"))
 }
 
 #[test]
-fn plugin_that_never_connects_is_told_how_to() {
+fn remedy_for_the_path_appears_without_a_session() {
     watched(|| {
         // An example with an agent of its own.
-        assert!(is_told_about_the_path(command().arg("--").arg(example("quickstart"))));
+        assert!(prints_the_remedy_for_the_path(command().arg("--").arg(example("quickstart"))));
     });
 }
 
@@ -113,12 +113,16 @@ fn plugin_that_never_connects_is_told_how_to() {
 #[test]
 fn remedy_for_the_path_appears_only_where_it_helps() {
     watched(|| {
-        let told =
-            |script: &str| is_told_about_the_path(command().args(["--", "sh", "-c", script]));
-        assert!(told("exit 1"), "no reason is printed");
-        assert!(told("echo cannot connect to /run/wazabiedr/plugin.sock >&2; exit 1"));
-        assert!(!told("echo usage: my-plugin FOLDER >&2; exit 2"), "another reason is printed");
-        assert!(!told("kill -SEGV $$"), "a crash");
+        let prints_it = |script: &str| {
+            prints_the_remedy_for_the_path(command().args(["--", "sh", "-c", script]))
+        };
+        assert!(prints_it("exit 1"), "no reason is printed");
+        assert!(prints_it("echo cannot connect to /run/wazabiedr/plugin.sock >&2; exit 1"));
+        assert!(
+            !prints_it("echo usage: my-plugin FOLDER >&2; exit 2"),
+            "another reason is printed"
+        );
+        assert!(!prints_it("kill -SEGV $$"), "a crash");
     });
 }
 
@@ -197,7 +201,7 @@ fn process_that_the_plugin_leaves_behind_is_not_waited_for() {
         let (status, _, _) = agent.ended();
         let left = left.rsplit(' ').next().unwrap().parse().unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(left), nix::sys::signal::SIGKILL)
-            .expect("it lives on");
+            .expect("the process still runs");
         assert_eq!(status.code(), Some(3));
     });
 }

@@ -63,7 +63,7 @@ fn ndjson_is_one_object_a_line_and_nothing_else_on_standard_output() {
 }
 
 #[test]
-fn several_plugins_are_served_at_once_and_told_apart() {
+fn several_plugins_are_served_at_once() {
     watched(|| {
         let mut agent = DevAgent::start(&["--format", "ndjson"]);
         let together = Barrier::new(3);

@@ -11,9 +11,9 @@ fn event(seq: u64) -> String {
     format!(r#"{{"type":"event","seq":{seq},"ts_unix_ns":0,"kind":"k","payload":null}}"#)
 }
 
-fn frame(body: &str) -> Vec<u8> {
-    let length = u32::try_from(body.len()).unwrap();
-    [&length.to_le_bytes(), body.as_bytes()].concat()
+fn frame(content: &str) -> Vec<u8> {
+    let length = u32::try_from(content.len()).unwrap();
+    [&length.to_le_bytes(), content.as_bytes()].concat()
 }
 
 /// Sends `bytes` to a dev agent. Returns its lines about the violation and the frame.
@@ -65,7 +65,7 @@ fn end_in_mid_frame_differs_from_a_missing_goodbye() {
         let agent = DevAgent::start(&[]);
         let mut pipe = connect(&agent.pipe);
         pipe.write_all(&[frame(HELLO), frame("{\"type\"")[..8].to_vec()].concat()).unwrap();
-        // If it closed earlier, it would close before the answer.
+        // Wait for the answer. A close before the answer would be another kind of end.
         pipe.read_exact(&mut [0; 4]).unwrap();
         drop(pipe);
         agent.note(
@@ -82,13 +82,13 @@ fn end_in_mid_frame_differs_from_a_missing_goodbye() {
 }
 
 #[test]
-fn gap_in_seq_is_called_out() {
+fn gap_in_seq_is_reported() {
     watched(|| {
         let agent = DevAgent::start(&[]);
         let mut pipe = connect(&agent.pipe);
         let goodbye = r#"{"type":"goodbye"}"#.to_owned();
         let messages = [HELLO.to_owned(), event(1), event(2), event(7), goodbye];
-        pipe.write_all(&messages.map(|body| frame(&body)).concat()).unwrap();
+        pipe.write_all(&messages.map(|content| frame(&content)).concat()).unwrap();
         agent.note("#1 seq gap: 0 missing");
         agent.note("#1 seq gap: 3 to 6 missing");
         let end = agent.note("#1 the plugin sent goodbye; 3 events, ");
@@ -123,7 +123,7 @@ fn heartbeat_with_the_next_events_number_is_no_gap() {
         let (max, last) = (heartbeat(u64::MAX), event(u64::MAX));
         let numbered = [event(0), heartbeat(1), heartbeat(1), event(1), max.clone(), max, last];
         let messages = [&[HELLO.to_owned()], &numbered[..], &[goodbye]].concat();
-        let frames: Vec<_> = messages.iter().flat_map(|body| frame(body)).collect();
+        let frames: Vec<_> = messages.iter().flat_map(|content| frame(content)).collect();
         pipe.write_all(&frames).unwrap();
         agent.note("#1 seq gap: 2 to 18446744073709551614 missing");
         let end = agent.note("#1 the plugin sent goodbye; 3 events, 4 heartbeats, ");
@@ -132,7 +132,7 @@ fn heartbeat_with_the_next_events_number_is_no_gap() {
 }
 
 #[test]
-fn another_schema_version_is_called_out() {
+fn another_schema_version_is_reported() {
     watched(|| {
         let agent = DevAgent::start(&[]);
         let mut pipe = connect(&agent.pipe);

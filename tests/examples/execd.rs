@@ -44,7 +44,7 @@ fn execd_forwards_each_line_and_ends_with_the_programs_status() {
 }
 
 #[test]
-fn execd_ends_well_with_a_program_that_did() {
+fn execd_exits_with_0_if_its_program_did() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let (plugin, _folder) = started(&agent, "echo done");
@@ -123,7 +123,7 @@ mod unix {
     }
 
     #[test]
-    fn execd_lets_a_program_end_by_itself_that_has_no_more_to_say() {
+    fn execd_lets_a_program_without_output_end_by_itself() {
         watched(|| {
             let agent = TestAgent::start().unwrap();
             // A program that gets SIGTERM would not wait for the end of its input.
@@ -329,7 +329,7 @@ mod unix {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn execd_ends_without_a_daemon_of_the_program() {
+    fn execd_ends_while_a_daemon_of_its_program_runs() {
         use nix::sys::signal::{Signal, kill};
         use nix::unistd::Pid;
 

@@ -39,7 +39,7 @@ impl Scene {
     }
 
     /// Waits until a scan that began after this call has ended.
-    fn wait_for_a_look(&self, marker: &str) {
+    fn wait_for_a_scan(&self, marker: &str) {
         // A scan that began before may see the first file.
         for marker in [format!("{marker}-1"), format!("{marker}-2")] {
             self.put(&marker, 0);
@@ -61,7 +61,7 @@ fn poll_reports_every_new_file_once() {
         for bytes in [1, 2, 3] {
             scene.put(&format!("new-{bytes}"), bytes);
         }
-        scene.wait_for_a_look("marker");
+        scene.wait_for_a_scan("marker");
         let seen = events(&scene.agent, |_| true);
         let sizes: BTreeMap<_, _> =
             seen[1..].iter().map(|e| (name(e), &e.payload["bytes"])).collect();
@@ -79,7 +79,7 @@ fn poll_reports_a_file_that_comes_back() {
     watched(|| {
         let scene = Scene::new();
         fs::remove_file(scene.folder.join("old")).unwrap();
-        scene.wait_for_a_look("marker");
+        scene.wait_for_a_scan("marker");
         scene.put("old", 0);
         events(&scene.agent, |events| events.iter().any(|event| name(event) == "old"));
         ends_with_the_agent(scene.plugin, &scene.agent);

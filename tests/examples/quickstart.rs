@@ -3,7 +3,7 @@ use std::process::{Command, Stdio};
 use crate::common::{example, watched};
 
 #[test]
-fn quickstart_shows_the_events_arrive_and_ends_by_itself() {
+fn quickstart_prints_its_events_and_ends_by_itself() {
     watched(|| {
         let ran = Command::new(example("quickstart")).stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8(ran.stdout).unwrap();

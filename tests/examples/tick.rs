@@ -5,7 +5,7 @@ use crate::common::watched;
 use crate::{ends_in_order, ends_with_the_agent, events, fails};
 
 #[test]
-fn tick_reports_to_the_pipe_it_is_told() {
+fn tick_connects_to_the_pipe_of_the_variable() {
     watched(|| {
         let agent = TestAgent::start().unwrap();
         let plugin = Plugin::spawn(Plugin::command("tick", &agent).env("WEDR_PLUGIN_ID", "8f0c"));

@@ -13,10 +13,10 @@ use wedr_plugin_sdk::testing::{Event, PluginMessage, Script, TestAgent};
 use wedr_plugin_sdk::{Error, EventSink};
 
 /// Low, so that many payloads exceed it, and higher than what fits into scratch memory.
-pub(crate) const MAX_BODY: u64 = 50_000;
+pub(crate) const MAX_CONTENT: u64 = 50_000;
 
 /// The content as `serde_json` writes it, with the longest `seq`.
-fn body(kind: &str, ts_unix_ns: u64, payload: &Tree) -> serde_json::Result<String> {
+fn content(kind: &str, ts_unix_ns: u64, payload: &Tree) -> serde_json::Result<String> {
     let (seq, kind) = (u64::MAX, serde_json::to_string(kind)?);
     let payload = serde_json::to_string(payload)?;
     Ok(format!(
@@ -25,8 +25,8 @@ fn body(kind: &str, ts_unix_ns: u64, payload: &Tree) -> serde_json::Result<Strin
 }
 
 /// The event as the agent reads it; `None` if the agent's parser refuses it.
-fn as_the_agent_reads(body: &str) -> Option<Event> {
-    match serde_json::from_str(body).ok()? {
+fn as_the_agent_reads(content: &str) -> Option<Event> {
+    match serde_json::from_str(content).ok()? {
         PluginMessage::Event(event) => Some(event),
         other => panic!("an event was read as {other:?}"),
     }
@@ -42,7 +42,7 @@ fn arrived(agent: &TestAgent, seq: u64) -> Event {
         }
         event.is_some() || sessions[0].end.is_some()
     });
-    assert!(came, "event {seq} was accepted, and did not come");
+    assert!(came, "event {seq} was accepted, and did not arrive");
     event.expect("the agent has dropped the session")
 }
 
@@ -54,23 +54,27 @@ fn emit_agrees_with_the_agent(
     payload: &Tree,
 ) -> TestCaseResult {
     let emitted = sink.event(kind).ts_unix_ns(ts_unix_ns).emit(payload);
-    let Ok(body) = body(kind, ts_unix_ns, payload) else {
+    let Ok(content) = content(kind, ts_unix_ns, payload) else {
         // A payload that `serde_json` cannot write may exceed the depth before that.
         let refused = matches!(emitted, Err(Error::Json(_) | Error::PayloadTooDeep { .. }));
         prop_assert!(refused, "{emitted:?}");
         return Ok(());
     };
-    let read = as_the_agent_reads(&body);
+    let read = as_the_agent_reads(&content);
     match emitted {
         Ok(()) => {
-            prop_assert!(body.len() as u64 <= MAX_BODY, "{} bytes were accepted", body.len());
+            prop_assert!(
+                content.len() as u64 <= MAX_CONTENT,
+                "{} bytes were accepted",
+                content.len()
+            );
             let expected = read.map(|event| (event.ts_unix_ns, event.kind, event.payload));
             let came = arrived(agent, *seq);
             *seq += 1;
             prop_assert_eq!(Some((came.ts_unix_ns, came.kind, came.payload)), expected);
         }
         Err(Error::PayloadTooLarge { size, max }) => {
-            prop_assert_eq!((size, max as u64), (body.len(), MAX_BODY));
+            prop_assert_eq!((size, max as u64), (content.len(), MAX_CONTENT));
             prop_assert!(size > max, "{} bytes are within {}", size, max);
         }
         Err(Error::PayloadTooDeep { .. } | Error::Json(_)) => {
@@ -89,7 +93,7 @@ fn emit_accepts_exactly_what_the_agent_accepts() {
         let cases = defaults.cases.saturating_mul(8);
         let mut cases = TestRunner::new(Config { cases, failure_persistence: None, ..defaults });
         let strategy = (".*", any::<u64>(), trees());
-        let agent = TestAgent::with(Script::new().max_payload_bytes(MAX_BODY)).unwrap();
+        let agent = TestAgent::with(Script::new().max_payload_bytes(MAX_CONTENT)).unwrap();
         let mut held = Ok(());
         let mut accepted = 0;
         runner(&agent)

@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         unreadable_log_at_the_start_is_waited_for,
         folder_loses_its_permission_for_a_while,
         log_is_replaced_by_a_link_for_a_while,
-        unrelated_names_are_not_the_past,
+        unrelated_names_are_not_rotated_files,
         followed_file_may_get_any_name,
         hundreds_of_rotated_files_fit_few_descriptors,
         grown_old_file_is_opened_again,
@@ -121,7 +121,7 @@ fn log_is_replaced_by_a_link_for_a_while() {
     scene.expect_numbered(30);
 }
 
-fn unrelated_names_are_not_the_past() {
+fn unrelated_names_are_not_rotated_files() {
     let mut scene = Scene::new();
     scene.writer.does(&["lines 10"]);
     scene.wait_for(10);

@@ -23,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         orderly_ends_lose_and_repeat_nothing,
         kills_lose_nothing,
         position_is_saved_while_the_plugin_runs,
-        lines_that_the_agent_was_not_sent_are_not_skipped,
+        lines_not_sent_to_the_agent_are_not_skipped,
         position_file_may_be_open_in_another_process,
         log_truncated_meanwhile_is_a_gap,
         #[cfg(unix)]
@@ -104,7 +104,7 @@ fn position_is_saved_while_the_plugin_runs() {
 }
 
 /// If the plugin saved its position while the agent does not read, the queued lines would be skipped.
-fn lines_that_the_agent_was_not_sent_are_not_skipped() {
+fn lines_not_sent_to_the_agent_are_not_skipped() {
     let mut story = Story::new();
     // More than the pipe holds.
     story.lines(20_000);

@@ -28,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         #[cfg(unix)]
         files_with_dates_in_their_names_are_read_in_order,
         #[cfg(unix)]
-        removed_and_packed_files_lose_nothing,
+        removed_and_compressed_files_lose_nothing,
         #[cfg(unix)]
         file_without_a_name_is_followed,
         #[cfg(unix)]
@@ -101,7 +101,7 @@ fn files_with_dates_in_their_names_are_read_in_order() {
 
 /// Rotated files are removed, some before they are read and some while they are written.
 #[cfg(unix)]
-fn removed_and_packed_files_lose_nothing() {
+fn removed_and_compressed_files_lose_nothing() {
     let mut scene = Scene::new();
     scene.writer.does(&["lines 10", "shift", "open", "lines 10"]);
     let mut count = 20;

@@ -23,11 +23,11 @@ use crate::common::LIMIT;
 /// The content of an answer that opens a session.
 pub const ACK: &str = r#"{"type":"hello_ack","session_id":"raw","server_version":"raw","max_payload_bytes":1048576,"heartbeat_sec":30}"#;
 
-/// The frame of `body`: its length, and `body`.
-pub fn frame(body: impl AsRef<[u8]>) -> Vec<u8> {
-    let body = body.as_ref();
-    let length = u32::try_from(body.len()).expect("a body that a length can tell");
-    [&length.to_le_bytes(), body].concat()
+/// A frame: the length of `content`, then `content`.
+pub fn frame(content: impl AsRef<[u8]>) -> Vec<u8> {
+    let content = content.as_ref();
+    let length = u32::try_from(content.len()).expect("the length fits into the prefix");
+    [&length.to_le_bytes(), content].concat()
 }
 
 /// The content of a whole frame, parsed.

@@ -150,7 +150,7 @@ pub(crate) mod child {
     pub(crate) struct Child {
         process: Process,
         path: PathBuf,
-        hears: Option<JoinHandle<Seen>>,
+        reader: Option<JoinHandle<Seen>>,
     }
 
     impl Child {
@@ -161,8 +161,8 @@ pub(crate) mod child {
             let mut output = BufReader::new(process.0.stdout.take().unwrap());
             let mut path = String::new();
             output.read_line(&mut path).unwrap();
-            let hears = thread::spawn(move || hear(output));
-            Self { process, path: PathBuf::from(path.trim_end()), hears: Some(hears) }
+            let reader = thread::spawn(move || read_session(output));
+            Self { process, path: PathBuf::from(path.trim_end()), reader: Some(reader) }
         }
 
         pub(crate) fn path(&self) -> PathBuf {
@@ -185,7 +185,7 @@ pub(crate) mod child {
             if !had_session {
                 self.act(Act::Kill);
             }
-            self.hears.take().unwrap().join().unwrap()
+            self.reader.take().unwrap().join().unwrap()
         }
     }
 
@@ -198,7 +198,7 @@ pub(crate) mod child {
     }
 
     /// What the child prints until it ends. An incomplete last line, of a child that was killed, is ignored.
-    fn hear(mut output: impl BufRead) -> Seen {
+    fn read_session(mut output: impl BufRead) -> Seen {
         let mut seen = Seen::default();
         let mut line = String::new();
         while output.read_line(&mut line).unwrap() > 0 {

@@ -50,7 +50,7 @@ fn no_session(plan: &Plan, outcome: &Outcome) {
 
 fn ends_in_the_promised_time(plan: &Plan, outcome: &Outcome) -> Duration {
     let times = &outcome.times;
-    let returned = times.run_returned.expect("it has");
+    let returned = times.run_returned.expect("`run` has returned");
     let body = times.body_returned;
     // The shutdown began when the body returned, or earlier.
     let asked = [times.asked, body].into_iter().flatten().min_by_key(|moment| moment.at);
@@ -94,10 +94,10 @@ fn result_matches_the_end(plan: &Plan, outcome: &Outcome, report: &SessionReport
         Ok(Err(lost)) => {
             assert!(lost.is_disconnected(), "{lost}");
             assert_eq!(report.cause, CloseCause::PipeLost);
-            assert!(outcome.seen.end != Some(End::Goodbye), "it was there until goodbye");
+            assert!(outcome.seen.end != Some(End::Goodbye), "the agent was there until goodbye");
         }
         Ok(Ok(())) => {
-            assert_eq!(stats.undelivered, 0, "run said Ok");
+            assert_eq!(stats.undelivered, 0, "`run` returned `Ok`");
             let in_order = [CloseCause::BodyReturned, CloseCause::ShutdownRequested];
             assert!(in_order.contains(&report.cause), "{:?}", report.cause);
             assert!(!ran || !(fails || panics), "the body did not return Ok");
@@ -162,7 +162,7 @@ fn events(outcome: &Outcome) -> impl Iterator<Item = &Event> {
     all_events(outcome).filter(|event| event.kind != LOST)
 }
 
-/// Checks this for each producer, in the order of its events.
+/// Checks that the agent received the first accepted events of each producer, in their order.
 fn arrived_events_are_the_first_accepted(outcome: &Outcome) {
     if let Some(End::Violation(what)) = &outcome.seen.end {
         panic!("{what}");
@@ -209,7 +209,7 @@ fn sent_events_have_arrived(plan: &Plan, outcome: &Outcome, report: &SessionRepo
     match &outcome.seen.end {
         Some(End::Goodbye) => {
             assert_eq!((arrived, heartbeats), (stats.sent, stats.heartbeats), "events, heartbeats");
-            assert_eq!(stats.undelivered, 0, "it sent goodbye");
+            assert_eq!(stats.undelivered, 0, "the plugin sent goodbye");
         }
         // An agent that writes after its answer may get an error and stop reading. On Windows bytes of a
         // cancelled write may have arrived, which the system does not report.

@@ -16,7 +16,7 @@ pub(crate) struct Plan {
     pub(crate) linger: Duration,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) drain_timeout: Duration,
-    pub(crate) max_body: usize,
+    pub(crate) max_content: usize,
     /// The agent stops reading after so many events, until the test resumes it.
     pub(crate) stop_reading_after: Option<usize>,
     /// The agent closes after so many events.
@@ -39,8 +39,8 @@ pub(crate) struct Plan {
     pub(crate) flushes: u32,
     /// The longest text of an event, in bytes.
     pub(crate) longest: usize,
-    /// What happens to the session from outside, each so long after the one before. The last act is the
-    /// shutdown, if the session still runs.
+    /// The acts on the session from outside, each with the pause before it. The last act is the shutdown, if
+    /// the session still runs.
     pub(crate) acts: Vec<(Duration, Act)>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) enum Body {
     WaitsForProducers,
     WaitsForShutdown,
     Sleeps(Duration),
-    /// The body is a producer itself.
+    /// The body emits events itself, like a producer.
     Produces,
     FailsAfter(Duration),
     /// The body panics, and emits from a destructor while it unwinds.
@@ -89,7 +89,7 @@ impl Plan {
             heartbeat: one_of(rng, &[None, Some(1), Some(5), Some(30_000)])
                 .map(Duration::from_millis),
             drain_timeout: one_of(rng, &[0, 5, 40, 200, 200, 1_000].map(Duration::from_millis)),
-            max_body: one_of(rng, &[1 << 20, 1 << 20, 4096]),
+            max_content: one_of(rng, &[1 << 20, 1 << 20, 4096]),
             // An agent in a child is stopped by a signal instead.
             stop_reading_after: (!in_child && rng.bool()).then(|| up_to(rng, 256) - 1),
             close_after: one_in(rng, 6).then(|| rng.usize(0..400)),
@@ -110,7 +110,7 @@ impl Plan {
 
     /// The script of the agent.
     pub(crate) fn script(&self) -> Script {
-        let mut script = Script::new().max_payload_bytes(self.max_body as u64);
+        let mut script = Script::new().max_payload_bytes(self.max_content as u64);
         if let Some(events) = self.stop_reading_after {
             script = script.stop_reading_after(events);
         }

@@ -63,7 +63,7 @@ pub(crate) struct Closed {
 pub(crate) struct Producer<'a> {
     plan: &'a Plan,
     sink: EventSink,
-    /// Events accepted of all producers.
+    /// Accepted events of all producers together.
     accepted: &'a AtomicU64,
     id: usize,
     next: u64,
@@ -82,10 +82,10 @@ impl<'a> Producer<'a> {
         Self { plan, sink: sink.clone(), accepted, id, next: 0, results: Results::default(), rng }
     }
 
-    /// Makes so many steps; fewer if the session closes.
-    pub(crate) fn produce(mut self, things: usize) -> Results {
+    /// Makes this many steps, or fewer if the session closes.
+    pub(crate) fn produce(mut self, steps: usize) -> Results {
         let mut again = AGAIN;
-        for _ in 0..things {
+        for _ in 0..steps {
             match self.rng.u32(0..1000) {
                 n if n < self.plan.flushes => self.flush(),
                 n if n < self.plan.flushes + self.plan.loss_reports => self.report_lost(),
@@ -142,13 +142,13 @@ impl<'a> Producer<'a> {
             }
             Err(Error::QueueFull) => results.not_queued += 1,
             Err(Error::PayloadTooLarge { size, max }) => {
-                assert!(size > max && max == self.plan.max_body, "{size} bytes over {max}");
+                assert!(size > max && max == self.plan.max_content, "{size} bytes over {max}");
                 assert!(size > length && size < length + 300, "{size} bytes for {length}");
                 results.not_queued += 1;
             }
             Err(other) => panic!("{other}"),
         }
-        assert!(!was_closed, "event {n} was looked at after the session had closed");
+        assert!(!was_closed, "event {n}: emit did not return that the session is closed");
     }
 
     /// If `flush` returns `Ok`, all events of all threads that were accepted before are sent.

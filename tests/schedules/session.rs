@@ -92,7 +92,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         (result.map_err(panic_text), results)
     });
     let report = reports.try_recv().ok();
-    let stats = stage.kept.into_inner().map(|sink| closed_for_good(&sink));
+    let stats = stage.kept.into_inner().map(|sink| final_stats(&sink));
     let times = stage.times.into_inner();
     let seen = agent.seen(report.is_some());
     Outcome { result, report, stats, results, seen, times }
@@ -187,13 +187,13 @@ impl Stage<'_> {
     }
 }
 
-/// The counters of the sink after the session: always the same.
-fn closed_for_good(sink: &EventSink) -> Stats {
+/// Checks that the sink of an ended session refuses events. Returns its counters, which no call changes.
+fn final_stats(sink: &EventSink) -> Stats {
     let stats = sink.stats();
     let late = sink.event("test.late").emit(&()).expect_err("the session is over");
     assert!(is_closed(&late), "{late}");
     let flushed = sink.flush(Duration::from_secs(60));
-    assert!(!matches!(flushed, Err(Error::FlushTimeout(_))), "it waits for nothing");
+    assert!(!matches!(flushed, Err(Error::FlushTimeout(_))), "the flush does not wait");
     assert_eq!(sink.stats(), stats);
     stats
 }

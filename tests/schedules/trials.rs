@@ -22,7 +22,7 @@ const AT_ONCE: usize = 2;
 /// How many schedules each trial runs.
 const COUNT: u64 = 150;
 /// After so many schedules the trial prints its progress.
-const TELL_EVERY: u64 = 1000;
+const PRINT_EVERY: u64 = 1000;
 
 pub(crate) fn run() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -82,7 +82,7 @@ fn schedules(seeds: Seeds) -> Result<(), Failed> {
     println!("seeds from {}", seeds.base);
     let start = Instant::now();
     let next = AtomicU64::new(0);
-    let tally = Mutex::new(Tally::default());
+    let tally = Mutex::new(Sums::default());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
@@ -96,7 +96,7 @@ fn schedules(seeds: Seeds) -> Result<(), Failed> {
                     if tally.violated {
                         break;
                     }
-                    if tally.schedules.is_multiple_of(TELL_EVERY) {
+                    if tally.schedules.is_multiple_of(PRINT_EVERY) {
                         println!("{tally:?} after {:.0?}", start.elapsed());
                     }
                 }
@@ -126,7 +126,7 @@ fn schedule(seed: u64) -> Option<(Outcome, Duration)> {
 
 /// The sums of all schedules.
 #[derive(Debug, Default)]
-struct Tally {
+struct Sums {
     schedules: u64,
     without_session: u64,
     confirmed: u64,
@@ -147,7 +147,7 @@ struct Tally {
     violated: bool,
 }
 
-impl Tally {
+impl Sums {
     fn enter(&mut self, outcome: &Outcome, late: Duration) {
         self.schedules += 1;
         self.latest = self.latest.max(late);

@@ -88,7 +88,8 @@ impl Plugin {
         self.lines.recv_timeout(PROCESS_LIMIT).expect("a line")
     }
 
-    /// A time in which a plugin with a defect would end.
+    /// Checks that the plugin prints nothing and does not end, for a time in which a plugin with a defect would
+    /// end.
     fn says_nothing(&self) {
         let said = self.lines.recv_timeout(Duration::from_millis(500));
         assert_eq!(said, Err(RecvTimeoutError::Timeout));

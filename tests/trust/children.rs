@@ -143,7 +143,7 @@ impl ForeignAgent {
     /// The next line that the child prints.
     pub fn says(&mut self) -> String {
         loop {
-            let line = self.lines.next().expect("the child goes on").unwrap();
+            let line = self.lines.next().expect("the child still runs").unwrap();
             // The test harness may have printed the beginning of the line.
             if let Some((_, said)) = line.split_once("agent: ") {
                 return said.to_owned();
@@ -151,8 +151,8 @@ impl ForeignAgent {
         }
     }
 
-    /// What such a child does: it serves any client, and prints what the client sends first.
-    pub fn be(socket: &OsStr) {
+    /// The code of the child: serves every client, and prints whether the client has sent hello.
+    pub fn serve(socket: &OsStr) {
         let agent = RawAgent::at(socket.into());
         println!("agent: listens");
         std::thread::spawn(move || {
@@ -167,7 +167,7 @@ impl ForeignAgent {
                 }
             }
         });
-        // Until the parent closes its end, or has ended.
+        // This returns when the parent closes its end, or has ended.
         io::stdin().read_line(&mut String::new()).unwrap();
     }
 }

@@ -93,7 +93,7 @@ fn events_at_the_heads_are_undelivered_at_the_end() {
 
 /// Asserts that a flush ends exactly when the events that were queued before it are sent. `later` adds events
 /// that do not belong to the flush.
-fn assert_flush_covers_what_was_queued(
+fn assert_flush_covers_queued_events(
     (queue, mut consumer): (Arc<Queue>, Consumer),
     queued: std::ops::Range<usize>,
     later: impl Fn(&Queue),
@@ -115,13 +115,13 @@ fn assert_flush_covers_what_was_queued(
 
 #[test]
 fn flush_covers_spilled_events_and_no_others() {
-    assert_flush_covers_what_was_queued(spilled(), 0..CAPACITY, |queue| {
+    assert_flush_covers_queued_events(spilled(), 0..CAPACITY, |queue| {
         assert!(is_full(&push(queue, SHORT, Waiting::Never)));
     });
     // Events at the heads of the lanes.
     let (queue, mut consumer) = spilled();
     assert_eq!(numbers(&mut consumer, 1), [0]);
-    assert_flush_covers_what_was_queued((queue, consumer), 1..CAPACITY, |_| ());
+    assert_flush_covers_queued_events((queue, consumer), 1..CAPACITY, |_| ());
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn late_push_with_an_older_ticket_ends_no_flush() {
         assert!(queue.lanes.try_push(n % 2, drawn(n)).is_ok());
     }
     let late = std::cell::Cell::new(late);
-    assert_flush_covers_what_was_queued((Arc::clone(&queue), consumer), 0..4, |queue| {
+    assert_flush_covers_queued_events((Arc::clone(&queue), consumer), 0..4, |queue| {
         for event in late.take() {
             assert!(queue.lanes.try_push(0, event).is_ok());
         }

@@ -103,7 +103,7 @@ fn charged_bytes_exceed_the_budget_by_one_event_at_most() {
 }
 
 #[test]
-fn trims_free_what_an_idle_queue_does_not_need() {
+fn trims_free_the_buffers_of_an_idle_queue() {
     let (queue, mut consumer) = open_lanes(4, 1000, 1 << 20);
     let accepted = thread::scope(|scope| {
         let fill = || {

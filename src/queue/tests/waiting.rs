@@ -8,22 +8,22 @@ use super::*;
 
 #[test]
 fn small_events_do_not_starve_a_large_event() {
-    const SMALL_ONES: usize = 3;
+    const SMALL_PRODUCERS: usize = 3;
     let (queue, mut consumer) = open(64, 4 * LONG + 200);
     let queue = &*queue;
     thread::scope(|scope| {
         let _closes = Closes(queue);
-        for _ in 0..SMALL_ONES {
+        for _ in 0..SMALL_PRODUCERS {
             scope.spawn(|| while push(queue, LONG, Waiting::Policy).is_ok() {});
         }
-        while queue.gate.waiting() < SMALL_ONES {
+        while queue.gate.waiting() < SMALL_PRODUCERS {
             thread::yield_now();
         }
         let large = scope.spawn(|| push(queue, 3 * LONG, Waiting::Policy).unwrap());
         // A small event would fit into the free bytes at once.
         let mut taken = 0;
         while !large.is_finished() {
-            if queue.gate.waiting() <= SMALL_ONES || take(&mut consumer).is_none() {
+            if queue.gate.waiting() <= SMALL_PRODUCERS || take(&mut consumer).is_none() {
                 thread::yield_now();
                 continue;
             }
@@ -37,7 +37,7 @@ fn small_events_do_not_starve_a_large_event() {
 
 #[test]
 fn timed_out_small_events_do_not_starve_a_large_event() {
-    const SMALL_ONES: usize = 2;
+    const SMALL_PRODUCERS: usize = 2;
     let (queue, mut consumer) = open(64, 4 * LONG + 200);
     let queue = &*queue;
     while push(queue, LONG, Waiting::Never).is_ok() {}
@@ -46,7 +46,7 @@ fn timed_out_small_events_do_not_starve_a_large_event() {
         let _closes = Closes(queue);
         let large = scope.spawn(|| push(queue, 3 * LONG, Waiting::Policy));
         until_a_producer_waits(queue);
-        for _ in 0..SMALL_ONES {
+        for _ in 0..SMALL_PRODUCERS {
             scope.spawn(move || {
                 let now = || Waiting::Until(Deadline::after(Duration::ZERO));
                 while !is_closed(push(queue, LONG, now())) {
@@ -61,8 +61,8 @@ fn timed_out_small_events_do_not_starve_a_large_event() {
                 taken += 1;
                 assert!(taken < 100, "starved");
             }
-            // Each producer of a small event has tried to get the bytes.
-            let enough = attempts.load(Ordering::Relaxed) + 2 * SMALL_ONES;
+            // Wait until each producer of a small event has tried to get the bytes.
+            let enough = attempts.load(Ordering::Relaxed) + 2 * SMALL_PRODUCERS;
             while attempts.load(Ordering::Relaxed) < enough {
                 thread::yield_now();
             }

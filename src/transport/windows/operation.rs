@@ -146,7 +146,7 @@ impl Operation {
         if success == FALSE {
             let error = io::Error::last_os_error();
             // This is the operation's own error, unless the wait failed and the operation is still pending.
-            self.pending = self.is_the_kernels();
+            self.pending = self.kernel_uses_memory();
             return Err(error);
         }
         self.pending = false;
@@ -154,7 +154,7 @@ impl Operation {
     }
 
     /// Whether the kernel still uses the OVERLAPPED and the buffer.
-    fn is_the_kernels(&self) -> bool {
+    fn kernel_uses_memory(&self) -> bool {
         // SAFETY: the OVERLAPPED is valid; the kernel may be writing its status.
         let status = unsafe { ptr::read_volatile(&raw const (*self.overlapped()).Internal) };
         status == STATUS_PENDING.cast_unsigned() as usize

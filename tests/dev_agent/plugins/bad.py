@@ -1,4 +1,4 @@
-"""Plugins with one fault each: `bad.py FAULT FOLDER`. The folder is for what a fault keeps."""
+"""Plugins with one fault each: `bad.py FAULT FOLDER`. Some faults store a file in the folder."""
 
 import os
 import select
@@ -12,7 +12,7 @@ FOLDER = ""
 
 
 class Flood(Plugin):
-    """More than a socket buffers, so that a slow agent matters."""
+    """Sends more than a socket buffers, so that a slow agent blocks its writes."""
 
     event_interval = 0
 
@@ -30,7 +30,7 @@ class WrongSchema(Plugin):
         return super().hello() | {"schema_version": 2}
 
 
-class Eventless(Plugin):
+class NoEvent(Plugin):
     event_interval = 1_000_000
 
     def emit(self, kind, payload):
@@ -49,7 +49,7 @@ class ErrorStatus(Plugin):
         sys.exit(3)
 
 
-class Deaf(Plugin):
+class IgnoresSignals(Plugin):
     def on_signal(self, _number, _frame):
         pass
 
@@ -75,13 +75,13 @@ class CountsHeartbeats(Plugin):
         self.seq += 1
 
 
-class Mute(Plugin):
+class HidesTheReason(Plugin):
     def on_reject(self, reason):
         raise Failure("something went wrong")
 
 
-class NeverAgain(Plugin):
-    """Takes a refusal for good."""
+class StaysRefused(Plugin):
+    """Does not start again after a refusal."""
 
     marker = "refused"
 
@@ -95,7 +95,7 @@ class NeverAgain(Plugin):
         super().on_reject(reason)
 
 
-class LockFile(NeverAgain):
+class LockFile(StaysRefused):
     """Leaves its lock file behind when it is killed."""
 
     marker = "lock"
@@ -105,7 +105,7 @@ class LockFile(NeverAgain):
         open(os.path.join(FOLDER, self.marker), "w").close()
 
 
-class Content(Plugin):
+class ExitsWith0(Plugin):
     """Ends with status 0 whatever happens."""
 
     def run(self):
@@ -127,8 +127,8 @@ class Reconnects(Plugin):
                 time.sleep(0.2)
 
 
-class Impatient(Flood):
-    """Takes an agent that does not read its second event at once for a lost one."""
+class GivesUpWrites(Flood):
+    """Ends if the agent does not read the second event at once."""
 
     def write(self, frame):
         # The agent stalls after the first event.
@@ -147,8 +147,8 @@ class Blocks(Flood):
         self.pipe.sendall(frame)
 
 
-class Partial(Flood):
-    """Takes for sent what the socket had no room for."""
+class PartialWrites(Flood):
+    """Counts bytes as sent for which the socket had no room."""
 
     def payload(self):
         return {"text": "x" * 50_000}
@@ -160,8 +160,8 @@ class Partial(Flood):
             pass
 
 
-class Large(Plugin):
-    """Never looks at max_payload_bytes."""
+class IgnoresTheLimit(Plugin):
+    """Ignores max_payload_bytes."""
 
     def on_ack(self, ack):
         super().on_ack(ack | {"max_payload_bytes": 1 << 20})
@@ -200,7 +200,7 @@ class ClosesFirst(Plugin):
 
 
 class StaysWithoutSession(Plugin):
-    """Closes its session, and its process goes on."""
+    """Closes its session, and its process still runs."""
 
     def on_bytes(self, received):
         self.pipe.close()
@@ -214,7 +214,7 @@ class ClosesWhenIdle(ClosesFirst):
         self.on_bytes(b"")
 
 
-class Awkward(Plugin):
+class UnusableEvents(Plugin):
     """Events that no rule can use."""
 
     numbers = [1, 1.5]

@@ -1,6 +1,6 @@
 """A small plugin with nothing but Python's standard library: an event every half second.
 
-It is written from docs/protocol.md, without the SDK. `bad.py` has what can be wrong with it.
+It is written from docs/protocol.md, without the SDK. `bad.py` has plugins with faults.
 """
 
 import json
@@ -115,12 +115,12 @@ class Plugin:
         event = {"type": "event", "seq": self.seq, "ts_unix_ns": time.time_ns()}
         event |= {"kind": kind, "payload": payload}
         self.seq += 1
-        # An event that is too large is lost, and its number says so.
+        # An event that is too large is lost, and the agent sees a gap in seq.
         if len(json.dumps(event)) <= self.max_content:
             self.send(event)
 
     def send_heartbeat(self):
-        # The number of the next event, which it does not use up.
+        # A heartbeat carries the number of the next event, and does not use the number.
         self.send({"type": "heartbeat", "seq": self.seq})
 
     def frame(self, message):
@@ -135,7 +135,7 @@ class Plugin:
             try:
                 frame = frame[self.pipe.send(frame) :]
             except BlockingIOError:
-                # The agent does not read: wait, and once the plugin is to end, not for ever.
+                # The agent does not read, so wait. After the request to end, the wait has a limit.
                 if self.stop_by is not None and time.monotonic() >= self.stop_by:
                     raise Failure("the agent did not read everything in time") from None
                 self.wait_until(time.monotonic() + 0.1, for_writing=[self.pipe])
@@ -149,7 +149,7 @@ class Plugin:
             self.on_bytes(self.pipe.recv(4096))
 
     def on_bytes(self, received):
-        # What the agent sends after its answer means nothing; its end does.
+        # Bytes after the answer have no meaning. No bytes mean that the agent has closed the pipe.
         if not received:
             raise Failure("the agent closed the pipe")
 

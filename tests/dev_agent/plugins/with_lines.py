@@ -20,7 +20,7 @@ def send_lines(address):
 
 
 def main():
-    # The plugin gets the signals of the process group as well, and ends; this ends after it.
+    # The plugin also gets the signals of the process group. This program ends after the plugin.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     plugin = subprocess.Popen(sys.argv[1:], stderr=subprocess.PIPE, text=True)

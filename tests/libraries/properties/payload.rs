@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::MAX_BODY;
+use crate::MAX_CONTENT;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Tree {
@@ -30,7 +30,7 @@ pub(crate) enum Tree {
     Map(Vec<(Key, Tree)>),
 }
 
-/// A map's key, as odd as `serde` has them.
+/// A map's key, of any type that `serde` allows.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Key {
@@ -84,7 +84,7 @@ pub(crate) fn trees() -> impl Strategy<Value = Tree> {
     prop_oneof![
         4 => tree.clone(),
         // About as long as a session takes: the rest of a body is some 100 bytes.
-        1 => (1..300_usize).prop_map(|less| Tree::Text("x".repeat(MAX_BODY as usize - less))),
+        1 => (1..300_usize).prop_map(|less| Tree::Text("x".repeat(MAX_CONTENT as usize - less))),
         // About as deep as the agent's parser goes.
         1 => (tree, 115..130_usize, any::<bool>()).prop_map(|(inner, levels, in_lists)| {
             (0..levels).fold(inner, |inner, level| match level % 2 {
